@@ -1,0 +1,268 @@
+"""The command line: instruct-imagen generate | demo | train | evaluate.
+
+Bad input ends with exit code 2 and one sentence that says what to mend; Ctrl-C with 130.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .errors import UserError
+
+_MARKER_PREFIX = re.compile(r"([1-9][0-9]*):(.*)", re.DOTALL)
+
+
+class UsageError(UserError):
+    """Options that do not fit together."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING if options.quiet else logging.INFO, format="%(message)s", stream=sys.stderr)
+    for name in ("httpx", "accelerate", "diffusers", "transformers", "absl"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        options.run(options)
+        return 0
+    except UserError as error:
+        print(f"instruct-imagen: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    from . import __version__
+
+    parser = argparse.ArgumentParser(prog="instruct-imagen", description=__doc__.splitlines()[0])
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_generate, _add_demo, _add_train, _add_evaluate):
+        command = add(commands)
+        command.add_argument("--quiet", action="store_true", help="no progress, only errors")
+    return parser
+
+
+def _add_model_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--model", default="instruct-imagen-nano", metavar="NAME_OR_PATH", help="shipped model or folder (%(default)s)"
+    )
+    command.add_argument("--steps", type=_positive, metavar="N", help="denoising steps (24; 256 with --sampler paper)")
+
+
+def _add_generate(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    command = commands.add_parser("generate", help="draw pictures from an instruction with references")
+    command.add_argument("text", nargs="?", help='such as "Draw the [ref#1] fox in the style of [ref#2]"')
+    command.add_argument(
+        "--ref",
+        action="append",
+        default=[],
+        metavar="[N:]PATH[=TEXT]",
+        help="a reference; numbered in order, or with N: one more picture of marker N",
+    )
+    command.add_argument("--json", type=Path, metavar="FILE", help="read the instruction from a JSON file instead")
+    command.add_argument("--num-images", type=_positive, default=1, metavar="N", help="pictures (%(default)s)")
+    command.add_argument("--seed", type=_natural, default=0, help="picture i uses seed + i (%(default)s)")
+    command.add_argument("--guidance", type=float, default=3.0, help="guidance scale (%(default)s)")
+    command.add_argument("--image-guidance", type=float, help="separate guidance scale of the references")
+    command.add_argument(
+        "--sampler",
+        choices=("fast", "paper"),
+        default="fast",
+        help="fast: DPM-Solver++; paper: DDPM with oscillating guidance (%(default)s)",
+    )
+    command.add_argument("--size", type=_positive, default=256, metavar="PX", help="side of the file (%(default)s)")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="several pictures also go to FILE-i")
+    _add_model_options(command)
+    command.set_defaults(run=_generate)
+    return command
+
+
+def _add_demo(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    command = commands.add_parser("demo", help="write a contact sheet over every task")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR")
+    command.add_argument("--pack", default="auto", help="glyph pack: auto, font, builtin or a folder (%(default)s)")
+    _add_model_options(command)
+    command.set_defaults(run=_demo)
+    return command
+
+
+def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    command = commands.add_parser("train", help="train a preset's stages")
+    command.add_argument("--preset", required=True, metavar="NAME", help="debug, nano, small or paper")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR")
+    command.add_argument("--seed", type=_natural, default=0)
+    command.add_argument("--steps", type=_positive, metavar="N", help="stop after so many further steps")
+    command.add_argument("--minutes", type=_positive_number, metavar="M", help="stop after so many minutes")
+    command.add_argument("--resume", choices=("latest",), help="continue from the newest good checkpoint in DIR")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a preset field, such as stages.0.steps=100"
+    )
+    command.set_defaults(run=_train)
+    return command
+
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    command = commands.add_parser("evaluate", help="measure how well a model follows instructions")
+    command.add_argument("--suite", default="quick", metavar="NAME")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="scores.json and contact sheets go here")
+    command.add_argument("--count", type=_positive, metavar="N", help="instructions per task (the suite's own)")
+    command.add_argument("--guidance", type=float, default=3.0, help="guidance scale (%(default)s)")
+    command.add_argument("--image-guidance", type=float, help="separate guidance scale of the references")
+    _add_model_options(command)
+    command.set_defaults(run=_evaluate)
+    return command
+
+
+def _number(text: str, kind: type, lowest: float, what: str) -> float:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not lowest <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return value
+
+
+def _positive(text: str) -> int:
+    return int(_number(text, int, 1, "a whole number of at least 1"))
+
+
+def _natural(text: str) -> int:
+    return int(_number(text, int, 0, "a whole number of at least 0"))
+
+
+def _positive_number(text: str) -> float:
+    return _number(text, float, 1e-9, "a positive number")
+
+
+def parse_reference(argument: str) -> tuple[int | None, str, str]:
+    """Splits `[N:]PATH[=TEXT]` into marker or None, path and text.
+
+    The path ends at the first "=" before which a file of that name exists, else at the first "=".
+    """
+    match = None if Path(argument.partition("=")[0]).is_file() else _MARKER_PREFIX.fullmatch(argument)
+    marker, rest = (int(match[1]), match[2]) if match else (None, argument)
+    ends = [place.start() for place in re.finditer("=", rest)]
+    if not ends or Path(rest).is_file():
+        return marker, rest, ""
+    end = next((place for place in ends if Path(rest[:place]).is_file()), ends[0])
+    return marker, rest[:end], rest[end + 1 :]
+
+
+def _read_instruction(options: argparse.Namespace):
+    from .instruction import Instruction, Reference, load_image
+
+    if options.json is not None:
+        if options.text is not None or options.ref:
+            raise UsageError("--json takes the place of the text and of --ref; give one or the other")
+        return Instruction.from_json(options.json)
+    if options.text is None:
+        raise UsageError("give an instruction, or --json FILE")
+    references, following = [], 1
+    for argument in options.ref:
+        marker, path, text = parse_reference(argument)
+        if marker is None:
+            marker, following = following, following + 1
+        else:
+            following = max(following, marker + 1)
+        references.append(Reference(load_image(path), text, marker))
+    return Instruction(options.text, tuple(references))
+
+
+def _load_pipeline(options: argparse.Namespace):
+    from .pipeline import InstructImagenPipeline
+
+    pipeline = InstructImagenPipeline.from_pretrained(options.model)
+    pipeline.set_progress_bar_config(disable=options.quiet, leave=False)
+    return pipeline
+
+
+def _generate(options: argparse.Namespace) -> None:
+    from .files import check_writable, write_atomically
+    from .sheet import image_grid, tile
+
+    check_writable(options.out)
+    if options.out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise UsageError(f"--out {options.out} must end in .png, .jpg or .webp")
+    instruction = _read_instruction(options)
+    pipeline = _load_pipeline(options)
+
+    import torch
+
+    from .guidance import OscillatingGuidance
+    from .pipeline import DEFAULT_STEPS, PAPER_STEPS
+
+    guidance = None
+    steps = options.steps or DEFAULT_STEPS
+    if options.sampler == "paper":
+        pipeline.use_paper_sampler()
+        guidance, steps = OscillatingGuidance(), options.steps or PAPER_STEPS
+    images = pipeline(
+        instruction,
+        num_inference_steps=steps,
+        guidance_scale=options.guidance,
+        image_guidance_scale=options.image_guidance,
+        guidance=guidance,
+        num_images_per_prompt=options.num_images,
+        generator=[torch.Generator().manual_seed(options.seed + i) for i in range(options.num_images)],
+    ).images
+    images = [tile(image, options.size) for image in images]
+    if len(images) > 1:
+        for number, image in enumerate(images):
+            name = f"{options.out.stem}-{number}{options.out.suffix}"
+            write_atomically(options.out.with_name(name), image.save)
+    write_atomically(options.out, image_grid(images).save)
+    print(options.out)
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from .demo import run_demo
+    from .files import make_folder
+    from .pipeline import DEFAULT_STEPS
+
+    make_folder(options.out)
+    pipeline = _load_pipeline(options)
+    result = run_demo(pipeline, options.out, options.steps or DEFAULT_STEPS, options.pack)
+    print(f"{result.sheet}: {result.num_images} pictures, {result.seconds_per_image:.2f} s each")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from .presets import get_preset
+    from .training.trainer import Trainer
+
+    preset = get_preset(options.preset, options.set)
+    trainer = Trainer(preset, options.out, options.seed, resume=options.resume is not None)
+    position = trainer.run(options.steps, options.minutes)
+    done = position.stage_index == len(preset.stages)
+    state = "complete" if done else f"in {preset.stages[position.stage_index].stage} at step {position.step}"
+    print(f"{options.out}: {state}, {position.total_steps} steps in all")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from .evaluation.runner import evaluate_pipeline
+    from .files import make_folder
+
+    make_folder(options.out)
+    evaluate_pipeline(
+        _load_pipeline(options),
+        options.suite,
+        options.out,
+        count=options.count,
+        steps=options.steps,
+        guidance_scale=options.guidance,
+        image_guidance_scale=options.image_guidance,
+        progress=not options.quiet,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

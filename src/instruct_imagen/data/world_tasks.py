@@ -1,0 +1,312 @@
+"""Examples of every task from the glyph world: a scene, its truth, and an instruction in words and pictures.
+
+Training and evaluation share these builders, so a suite differs from training only in its splits (held-out glyphs,
+styles and wordings) and in tasks that training never draws (`COMBINATION_TASKS`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+from ..instruction import Instruction, Reference
+from ..world import (
+    GENERIC_WORDS,
+    GRANULARITIES,
+    GlyphPack,
+    Render,
+    Scene,
+    SceneSampler,
+    Split,
+    Style,
+    caption,
+    depth_map,
+    edge_map,
+    mask_map,
+    render,
+    sample_style,
+    sketch,
+    style_phrases,
+    subject_phrase,
+)
+from .example import Example
+from .templates import COMBINATION_TASKS, Template, fill, reference_text, templates
+
+PLAIN_STYLE = Style("plain", ())
+GENERIC_SHARE = 0.5  # share of subject references that the text calls only "object", "thing", ...
+CONTROL_KINDS = ("depth", "mask", "edge", "sketch")
+_CONTROL_NAMES = {"depth": "depth map", "mask": "mask", "edge": "edge map", "sketch": "sketch"}
+
+
+@dataclass(frozen=True)
+class WorldExample:
+    """An example together with what the world knows about it.
+
+    Attributes:
+        example: what training and the model see.
+        scene: the target's scene.
+        picture: the target's render.
+        glyphs: keys of the glyphs shown by subject references, in the order of their markers.
+    """
+
+    example: Example
+    scene: Scene
+    picture: Render
+    glyphs: tuple[str, ...] = ()
+
+
+@cache
+def _templates(task: str, split: Split) -> tuple[Template, ...]:
+    return templates(task, split)
+
+
+class WorldTasks:
+    """Builds examples of one split.
+
+    Args:
+        pack: the glyphs.
+        split: of glyphs, styles and instruction wordings.
+        size_px: side of targets and references.
+        styles: split of the styles, where it differs from the glyphs' (in evaluation, trained styles are asked for
+            on held-out glyphs).
+        generic_share: how often a referenced subject is called only "object" and the like; 1.0 in evaluation, so that
+            nothing but the reference tells what it is.
+        name_styles: whether a style reference's text may name the style.
+    """
+
+    def __init__(
+        self,
+        pack: GlyphPack,
+        split: Split = "train",
+        size_px: int = 64,
+        *,
+        styles: Sequence[str] | None = None,
+        wording: Split | None = None,
+        generic_share: float = GENERIC_SHARE,
+        name_styles: bool = True,
+    ):
+        self.pack = pack
+        self.size_px = size_px
+        self.sampler = SceneSampler(pack, split, styles)
+        self.wording: Split = split if wording is None else wording
+        self.generic_share = generic_share
+        self.name_styles = name_styles
+
+    def build(self, task: str, rng: np.random.Generator, key: str) -> WorldExample:
+        """One example of `task`, a name from `TRAINING_TASKS` or `COMBINATION_TASKS`."""
+        builders: dict[str, Callable[[np.random.Generator], _Draft]] = {
+            "text": self._text,
+            "art": self._art,
+            "depth": self._control("depth"),
+            "mask": self._control("mask"),
+            "edge": self._control("edge"),
+            "sketch": self._control("sketch"),
+            "subject": self._subject,
+            "style": self._style,
+            "style_transfer": self._style_transfer,
+            "style_subject": self._style_subject,
+            "multi_subject": self._multi_subject,
+            "control_subject": self._control_subject,
+            "control_style": self._control_style,
+        }
+        if task not in builders:
+            raise ValueError(f"unknown task {task!r}; choose one of {', '.join(builders)}")
+        draft = builders[task](rng)
+        options = _templates(task, "held_out" if task in COMBINATION_TASKS else self.wording)
+        text = fill(options[int(rng.integers(len(options)))], **draft.slots)
+        return self._finish(task, key, text, draft)
+
+    def caption_only(self, rng: np.random.Generator, key: str) -> WorldExample:
+        """A captioned picture as pre-training sees it; some are maps or sketches of a scene, as on the web."""
+        scene = self.sampler.sample(rng)
+        picture = render(scene, self.pack, self.size_px)
+        text = caption(scene, self.pack, rng)
+        if rng.random() < 0.08:
+            kind = CONTROL_KINDS[int(rng.integers(len(CONTROL_KINDS)))]
+            plain = caption(replace(scene, style=PLAIN_STYLE), self.pack, rng)
+            image = control_picture(kind, picture, rng)
+            example = Example(Instruction(f"{reference_text(kind, rng)} of {plain}", ()), _image(image), "text", key)
+            return WorldExample(example, scene, picture)
+        if rng.random() < 0.3:
+            options = _templates("text", self.wording)
+            text = fill(options[int(rng.integers(len(options)))], caption=text)
+        return WorldExample(Example(Instruction(text, ()), _image(picture.image), "text", key), scene, picture)
+
+    def cluster(self, rng: np.random.Generator, key: str, size: int = 5) -> WorldExample:
+        """A stage-1 example: one target and three context pairs out of a cluster of `size` similar pictures (A.2.2).
+
+        What retrieval by picture embedding brings together shares a subject, mostly, and sometimes the style or the
+        ground. Departure: the three pairs carry markers, appended to the caption, so that one record serves all stages.
+        """
+        first = self.sampler.sample(rng, num_subjects=1 if rng.random() < 0.8 else 2)
+        same_subject = rng.random() < 0.75
+        same_style, same_ground = (rng.random(2) < (0.5, 0.25)) | (not same_subject, False)
+        scenes = [first]
+        while len(scenes) < size:
+            scenes.append(
+                self.sampler.sample(
+                    rng,
+                    glyphs=first.glyphs if same_subject else None,
+                    style=first.style if same_style else None,
+                    ground=first.ground if same_ground else None,
+                )
+            )
+        pictures = [render(scene, self.pack, self.size_px) for scene in scenes[:4]]
+        words = [self._subject_word(glyph, rng) for glyph in first.glyphs] if same_subject else None
+        named_style = not (same_style and rng.random() < 0.5)
+        text = caption(first, self.pack, rng, subject_words=words, with_style=named_style)
+        references = tuple(
+            Reference(_image(picture.image), caption(scene, self.pack, rng), number)
+            for number, (scene, picture) in enumerate(zip(scenes[1:4], pictures[1:], strict=True), start=1)
+        )
+        markers = " ".join(f"[ref#{number}]" for number in range(1, 4))
+        instruction = Instruction(f"{text} {markers}", references)
+        example = Example(instruction, _image(pictures[0].image), "cluster", key)
+        return WorldExample(example, first, pictures[0])
+
+    def _finish(self, task: str, key: str, text: str, draft: _Draft) -> WorldExample:
+        references = tuple(
+            Reference(_image(image), words, marker)
+            for marker, pairs in enumerate(draft.references, start=1)
+            for image, words in pairs
+        )
+        picture = render(draft.scene, self.pack, self.size_px) if draft.picture is None else draft.picture
+        example = Example(Instruction(text, references), _image(picture.image), task, key)
+        return WorldExample(example, draft.scene, picture, draft.glyphs)
+
+    def _text(self, rng: np.random.Generator) -> _Draft:
+        scene = self.sampler.sample(rng, style=PLAIN_STYLE)
+        return _Draft(scene, {"caption": caption(scene, self.pack, rng)})
+
+    def _art(self, rng: np.random.Generator) -> _Draft:
+        scene = self.sampler.sample(rng, style=self._draw_style(rng))
+        phrases = style_phrases(scene.style)
+        style = phrases[int(rng.integers(len(phrases)))]
+        return _Draft(scene, {"caption": caption(scene, self.pack, rng, with_style=False), "style": style})
+
+    def _control(self, kind: str) -> Callable[[np.random.Generator], _Draft]:
+        def build(rng: np.random.Generator) -> _Draft:
+            scene = self.sampler.sample(rng, style=None if rng.random() < 0.5 else PLAIN_STYLE)
+            picture = render(scene, self.pack, self.size_px)
+            pair = (control_picture(kind, picture, rng), reference_text(kind, rng))
+            return _Draft(scene, {"caption": caption(scene, self.pack, rng)}, ((pair,),), picture)
+
+        return build
+
+    def _subject(self, rng: np.random.Generator) -> _Draft:
+        scene = self.sampler.sample(
+            rng, num_subjects=1 if rng.random() < 0.8 else 2, style=None if rng.random() < 0.25 else PLAIN_STYLE
+        )
+        word = self._subject_word(scene.glyphs[0], rng)
+        others = [subject_phrase(self.pack[key], rng) for key in scene.glyphs[1:]]
+        text = caption(scene, self.pack, rng, subject_words=[word, *others])
+        pairs = self._subject_pairs(scene.glyphs[0], word, rng, num_pictures=1 + int(rng.integers(3)))
+        return _Draft(scene, {"caption": text, "subject": word}, (pairs,), glyphs=scene.glyphs[:1])
+
+    def _style(self, rng: np.random.Generator) -> _Draft:
+        scene = self.sampler.sample(rng, style=self._draw_style(rng))
+        return _Draft(
+            scene,
+            {"caption": caption(scene, self.pack, rng, with_style=False)},
+            ((self._style_pair(scene.style, rng),),),
+        )
+
+    def _style_transfer(self, rng: np.random.Generator) -> _Draft:
+        scene = self.sampler.sample(rng, style=self._draw_style(rng))
+        picture = render(scene, self.pack, self.size_px)
+        content = (picture.plain, reference_text("content", rng))
+        return _Draft(scene, {}, ((self._style_pair(scene.style, rng),), (content,)), picture)
+
+    def _style_subject(self, rng: np.random.Generator) -> _Draft:
+        scene = self.sampler.sample(rng, num_subjects=1, style=self._draw_style(rng))
+        word = self._subject_word(scene.glyphs[0], rng)
+        text = caption(scene, self.pack, rng, subject_words=[word], with_style=False)
+        references = (
+            self._subject_pairs(scene.glyphs[0], word, rng),
+            (self._style_pair(scene.style, rng),),
+        )
+        return _Draft(scene, {"caption": text, "subject": word}, references, glyphs=scene.glyphs)
+
+    def _multi_subject(self, rng: np.random.Generator) -> _Draft:
+        scene = self.sampler.sample(rng, num_subjects=2, style=PLAIN_STYLE)
+        words = [f"{order} {self._subject_word(g, rng)}" for order, g in zip(("first", "second"), scene.glyphs, strict=True)]
+        text = caption(scene, self.pack, rng, subject_words=[f"the {word}" for word in words])
+        references = tuple(self._subject_pairs(g, w, rng) for g, w in zip(scene.glyphs, words, strict=True))
+        slots = {"caption": text, "subject": words[0], "subject2": words[1]}
+        return _Draft(scene, slots, references, glyphs=scene.glyphs)
+
+    def _control_subject(self, rng: np.random.Generator) -> _Draft:
+        scene = self.sampler.sample(rng, num_subjects=1, style=PLAIN_STYLE)
+        picture = render(scene, self.pack, self.size_px)
+        kind = CONTROL_KINDS[int(rng.integers(len(CONTROL_KINDS)))]
+        word = self._subject_word(scene.glyphs[0], rng)
+        control = (control_picture(kind, picture, rng), reference_text(kind, rng))
+        slots = {
+            "caption": caption(scene, self.pack, rng, subject_words=[word]),
+            "subject": word,
+            "control": _CONTROL_NAMES[kind],
+        }
+        references = ((control,), self._subject_pairs(scene.glyphs[0], word, rng))
+        return _Draft(scene, slots, references, picture, scene.glyphs)
+
+    def _control_style(self, rng: np.random.Generator) -> _Draft:
+        scene = self.sampler.sample(rng, num_subjects=1, style=self._draw_style(rng))
+        picture = render(scene, self.pack, self.size_px)
+        kind = CONTROL_KINDS[int(rng.integers(len(CONTROL_KINDS)))]
+        control = (control_picture(kind, picture, rng), reference_text(kind, rng))
+        slots = {"caption": caption(scene, self.pack, rng, with_style=False), "control": _CONTROL_NAMES[kind]}
+        return _Draft(scene, slots, ((control,), (self._style_pair(scene.style, rng),)), picture)
+
+    def _draw_style(self, rng: np.random.Generator) -> Style:
+        return sample_style(rng, self.sampler.styles[int(rng.integers(len(self.sampler.styles)))])
+
+    def _subject_word(self, glyph: str, rng: np.random.Generator) -> str:
+        if rng.random() < self.generic_share:
+            return GENERIC_WORDS[int(rng.integers(len(GENERIC_WORDS)))]
+        return subject_phrase(self.pack[glyph], rng)
+
+    def _subject_pairs(
+        self, glyph: str, word: str, rng: np.random.Generator, num_pictures: int = 1
+    ) -> tuple[tuple[np.ndarray, str], ...]:
+        """Pictures of a glyph in other scenes, under one marker."""
+        scenes = [self.sampler.sample(rng, glyphs=[glyph], style=PLAIN_STYLE) for _ in range(num_pictures)]
+        text = reference_text("subject", rng, subject=word)
+        return tuple((render(scene, self.pack, self.size_px).image, text) for scene in scenes)
+
+    def _style_pair(self, style: Style, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+        """Another scene in the same style."""
+        scene = self.sampler.sample(rng, style=style)
+        named = {"style": style_phrases(style)[0]} if self.name_styles else {}
+        return render(scene, self.pack, self.size_px).image, reference_text("style", rng, **named)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A scene to draw, the template's slots, and per marker its (picture, text) pairs."""
+
+    scene: Scene
+    slots: dict[str, str]
+    references: tuple[tuple[tuple[np.ndarray, str], ...], ...] = ()
+    picture: Render | None = None
+    glyphs: tuple[str, ...] = ()
+
+
+def control_picture(kind: str, picture: Render, rng: np.random.Generator) -> np.ndarray:
+    """A control as training sees it, uint8 [S, S, 3]; edges vary in granularity, width and completeness (A.3)."""
+    if kind == "depth":
+        return depth_map(picture)
+    if kind == "mask":
+        return mask_map(picture)
+    if kind == "sketch":
+        return sketch(picture, rng)
+    granularity = GRANULARITIES[int(rng.choice(len(GRANULARITIES), p=(0.15, 0.25, 0.6)))]
+    careless = rng if rng.random() < 0.3 else None
+    return edge_map(picture, granularity, 1 + int(rng.random() < 0.25), careless)
+
+
+def _image(array: np.ndarray) -> Image.Image:
+    return Image.fromarray(array, "RGB")

@@ -1,0 +1,88 @@
+"""The demo: at least ten instructions over every task family, and two combinations that were never trained."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .data.templates import COMBINATION_TASKS, TRAINING_TASKS
+from .data.world_tasks import WorldExample, WorldTasks
+from .files import make_folder, write_atomically
+from .instruction import Instruction
+from .pipeline import InstructImagenPipeline
+from .sheet import SheetRow, contact_sheet, tile
+from .world import GlyphPack, load_pack
+
+DEMO_SEED = 11
+HELD_OUT_TASKS = ("subject", "style_subject", "control_subject", "multi_subject")
+IMAGES_PER_INSTRUCTION = 2
+SAVED_PX = 256
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """`sheet`: path of the contact sheet; `num_images` drawn at `seconds_per_image` on average."""
+
+    sheet: Path
+    num_images: int
+    seconds_per_image: float
+
+
+def demo_examples(pack: GlyphPack, size_px: int, seed: int = DEMO_SEED) -> list[WorldExample]:
+    """One example of every task; referenced subjects are held out of training and called only "object"."""
+    trained = WorldTasks(pack, "train", size_px, wording="held_out", name_styles=False)
+    new = WorldTasks(
+        pack,
+        "held_out",
+        size_px,
+        styles=trained.sampler.styles,
+        wording="held_out",
+        generic_share=1.0,
+        name_styles=False,
+    )
+    examples = []
+    for number, task in enumerate((*TRAINING_TASKS, *COMBINATION_TASKS)):
+        rng = np.random.default_rng([seed, number])
+        examples.append((new if task in HELD_OUT_TASKS else trained).build(task, rng, f"demo-{task}"))
+    return examples
+
+
+def title(task: str) -> str:
+    """What a row shows, in words."""
+    words = task.replace("_", " ")
+    return f"{words} (never trained)" if task in COMBINATION_TASKS else words
+
+
+def run_demo(pipeline: InstructImagenPipeline, out: Path, steps: int, pack_source: str = "auto") -> DemoResult:
+    """Draws the demo's instructions and writes `contact_sheet.png` and every instruction with its pictures to `out`."""
+    make_folder(out)
+    rows, seconds = [], 0.0
+    for example in demo_examples(load_pack(pack_source), pipeline.size_px):
+        record = example.example
+        generators = [torch.Generator().manual_seed(seed) for seed in range(IMAGES_PER_INSTRUCTION)]
+        started = time.perf_counter()
+        images = pipeline(
+            record.instruction,
+            num_inference_steps=steps,
+            num_images_per_prompt=IMAGES_PER_INSTRUCTION,
+            generator=generators,
+        ).images
+        seconds += time.perf_counter() - started
+        folder = make_folder(out / record.task)
+        record.instruction.write(folder / "instruction.json")
+        for number, image in enumerate(images):
+            write_atomically(folder / f"image-{number}.png", tile(image, SAVED_PX).save)
+        rows.append(_row(record.task, record.instruction, images))
+    path = out / "contact_sheet.png"
+    write_atomically(path, contact_sheet(rows).save)
+    num_images = len(rows) * IMAGES_PER_INSTRUCTION
+    return DemoResult(path, num_images, seconds / num_images)
+
+
+def _row(task: str, instruction: Instruction, images: list) -> SheetRow:
+    references = [(reference.conditioning_text, reference.image) for reference in instruction.references]
+    return SheetRow(title(task), instruction.text, references, images)

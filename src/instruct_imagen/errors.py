@@ -1,0 +1,7 @@
+"""The common base of every error that a user can mend."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """Bad input; the message is one sentence that says what to mend. The command line prints it and exits with 2."""

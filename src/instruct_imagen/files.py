@@ -1,0 +1,48 @@
+"""Writing files so that nothing half-written is left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from .errors import UserError
+
+
+class OutputError(UserError):
+    """A place where nothing can be written."""
+
+
+def check_writable(path: Path) -> None:
+    """Raises OutputError unless a file can be written at `path`; called before work that takes time."""
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise OutputError(f"the folder {path.parent} does not exist")
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise OutputError(f"{path} cannot be written")
+
+
+def make_folder(path: Path) -> Path:
+    """Makes a folder for results; it may exist already.
+
+    Raises:
+        OutputError: it cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the folder {path} cannot be made: {error.strerror}") from error
+    if not os.access(path, os.W_OK):
+        raise OutputError(f"nothing can be written to the folder {path}")
+    return path
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Calls `write` with a temporary path beside `path`, then renames it into place; on an error nothing stays."""
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        write(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,86 @@
+"""Builds the parts of a base model from its configuration, and keeps them together while they are trained."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from diffusers import DDPMScheduler
+from transformers import PreTrainedTokenizerBase, T5Config, T5EncoderModel
+
+from .presets import ModelConfig, TextEncoderConfig
+from .unet import InstructUNet
+
+NUM_TRAIN_TIMESTEPS = 1000
+
+
+def build_unet(config: ModelConfig) -> InstructUNet:
+    """The U-Net of `config`: attention only at the lowest resolution (Table 5), text also in the time embedding."""
+    num_blocks = len(config.channels)
+    folded = 3 * config.patch_size**2
+    backbone = {
+        "sample_size": config.size_px // config.patch_size,
+        "in_channels": folded,
+        "out_channels": folded,
+        "down_block_types": ("ResnetDownsampleBlock2D",) * (num_blocks - 1) + ("SimpleCrossAttnDownBlock2D",),
+        "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+        "up_block_types": ("SimpleCrossAttnUpBlock2D",) + ("ResnetUpsampleBlock2D",) * (num_blocks - 1),
+        "block_out_channels": config.channels,
+        "layers_per_block": config.layers_per_block,
+        "attention_head_dim": config.head_dim,
+        "cross_attention_dim": config.text.dim,
+        "class_embed_type": "simple_projection",
+        "projection_class_embeddings_input_dim": config.text.dim,
+        "resnet_time_scale_shift": "scale_shift",
+        "norm_num_groups": math.gcd(32, *(c // 4 for c in config.channels)),
+    }
+    return InstructUNet(
+        backbone,
+        patch_size=config.patch_size,
+        context_positions=config.context_positions,
+        context_text=config.context_text,
+    )
+
+
+def build_text_encoder(config: TextEncoderConfig, vocab_size: int) -> T5EncoderModel:
+    """A T5 encoder with random weights, without dropout (its states are cached and reused)."""
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=vocab_size,
+            d_model=config.dim,
+            d_kv=config.dim // config.num_heads,
+            d_ff=config.feed_forward_dim,
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
+            feed_forward_proj="gated-gelu",
+            dropout_rate=0.0,
+            is_encoder_decoder=False,
+            use_cache=False,
+        )
+    )
+
+
+def build_scheduler(config: ModelConfig) -> DDPMScheduler:
+    """The paper's schedule: cosine, 1,000 training steps, DDPM (A.2.2); dynamic thresholding keeps guidance in range."""
+    return DDPMScheduler(
+        num_train_timesteps=NUM_TRAIN_TIMESTEPS,
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type=config.prediction_type,
+        clip_sample=True,
+    )
+
+
+@dataclass
+class ModelParts:
+    """The parts of a base model; what the pipeline is made of."""
+
+    unet: InstructUNet
+    text_encoder: T5EncoderModel
+    tokenizer: PreTrainedTokenizerBase
+    scheduler: DDPMScheduler
+
+
+def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> ModelParts:
+    """A freshly initialised model; seed torch before for a reproducible one."""
+    text_encoder = build_text_encoder(config.text, len(tokenizer))
+    return ModelParts(build_unet(config), text_encoder, tokenizer, build_scheduler(config))

@@ -1,0 +1,75 @@
+"""Contact sheets: instructions in words, their references, and the pictures drawn."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+TILE_PX = 160
+MARGIN_PX = 8
+LINE_PX = 18
+TEXT_PX = 320
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """One instruction.
+
+    Attributes:
+        title: what it shows, such as the task.
+        text: the instruction.
+        references: (caption, picture) pairs.
+        outputs: pictures drawn, best first.
+    """
+
+    title: str
+    text: str
+    references: Sequence[tuple[str, Image.Image]]
+    outputs: Sequence[Image.Image]
+
+
+def tile(image: Image.Image, size_px: int = TILE_PX) -> Image.Image:
+    """A picture at the sheet's size; small ones are enlarged smoothly."""
+    return image.resize((size_px, size_px), Image.Resampling.LANCZOS)
+
+
+def image_grid(images: Sequence[Image.Image], columns: int | None = None, gap_px: int = 4) -> Image.Image:
+    """Pictures of one size in a grid, as square as possible."""
+    columns = columns or max(1, round(len(images) ** 0.5 + 0.49))
+    rows = -(-len(images) // columns)
+    width, height = images[0].size
+    size = (columns * (width + gap_px) - gap_px, rows * (height + gap_px) - gap_px)
+    grid = Image.new("RGB", size, "white")
+    for index, image in enumerate(images):
+        grid.paste(image, ((index % columns) * (width + gap_px), (index // columns) * (height + gap_px)))
+    return grid
+
+
+def contact_sheet(rows: Sequence[SheetRow]) -> Image.Image:
+    """Draws one row per instruction: words, references, outputs."""
+    font, bold = ImageFont.load_default(14), ImageFont.load_default(15)
+    num_references = max(len(row.references) for row in rows)
+    num_outputs = max(len(row.outputs) for row in rows)
+    step = TILE_PX + MARGIN_PX
+    row_px = TILE_PX + LINE_PX + MARGIN_PX
+    outputs_x = TEXT_PX + MARGIN_PX + num_references * step + 2 * MARGIN_PX
+    sheet = Image.new("RGB", (outputs_x + num_outputs * step, LINE_PX + MARGIN_PX + len(rows) * row_px), "white")
+    draw = ImageDraw.Draw(sheet)
+    heads = ((MARGIN_PX, "instruction"), (TEXT_PX + MARGIN_PX, "references"), (outputs_x, "drawn"))
+    for x, head in heads:
+        draw.text((x, MARGIN_PX // 2), head, fill="grey", font=bold)
+    for index, row in enumerate(rows):
+        top = LINE_PX + MARGIN_PX + index * row_px
+        draw.text((MARGIN_PX, top), row.title, fill="#205080", font=bold)
+        for number, line in enumerate(textwrap.wrap(row.text, 44)[:8], start=1):
+            draw.text((MARGIN_PX, top + number * LINE_PX), line, fill="black", font=font)
+        for number, (caption, image) in enumerate(row.references):
+            x = TEXT_PX + MARGIN_PX + number * step
+            sheet.paste(tile(image), (x, top))
+            draw.text((x, top + TILE_PX), textwrap.shorten(caption, 26, placeholder=".."), fill="black", font=font)
+        for number, image in enumerate(row.outputs):
+            sheet.paste(tile(image), (outputs_x + number * step, top))
+    return sheet

@@ -1,0 +1,125 @@
+"""From an example source to batches: example `index` and all its randomness depend on (seed, stage, index) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+from transformers import PreTrainedTokenizerBase
+
+from ..conditioning import Prompt, image_to_tensor, make_prompt_batch
+from ..data.example import Example, ExampleSource
+from ..presets import ModelConfig, StageConfig
+from .objective import TrainingBatch
+
+
+@dataclass(frozen=True)
+class PreparedExample:
+    """An example with its condition dropout, noise and noise levels drawn."""
+
+    prompt: Prompt
+    target: torch.Tensor
+    noise: torch.Tensor
+    levels: torch.Tensor
+    task: str
+
+
+class StageDataset(Dataset[PreparedExample]):
+    """Examples of one stage, prepared.
+
+    Args:
+        source: where examples come from.
+        model: picture size.
+        stage: dropout and number of noise levels.
+        seed: of the run; mixed with the example's index.
+    """
+
+    def __init__(self, source: ExampleSource, model: ModelConfig, stage: StageConfig, seed: int):
+        self.source = source
+        self.model = model
+        self.stage = stage
+        self.seed = seed
+
+    def __getitem__(self, index: int) -> PreparedExample:
+        example = self.source[index]
+        rng = np.random.default_rng([self.seed, index])
+        return prepare(example, self.model, self.stage, rng)
+
+
+def prepare(
+    example: Example, model: ModelConfig, stage: StageConfig, rng: np.random.Generator
+) -> PreparedExample:
+    """Draws condition dropout (A.2.2) and stratified noise levels: one in each K-th of 0..1."""
+    draw = rng.random()
+    drop_both = draw < stage.drop_both
+    drop_context = drop_both or draw < stage.drop_both + stage.drop_context
+    shape = (stage.noise_levels, 3, model.size_px, model.size_px)
+    levels = (np.arange(stage.noise_levels) + rng.random(stage.noise_levels)) / stage.noise_levels
+    return PreparedExample(
+        Prompt.of(example.instruction, drop_text=drop_both, drop_context=drop_context),
+        image_to_tensor(example.target, model.size_px),
+        torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)),
+        torch.from_numpy(levels.astype(np.float32)),
+        example.task,
+    )
+
+
+class Collate:
+    """Stacks prepared examples."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, model: ModelConfig):
+        self.tokenizer = tokenizer
+        self.model = model
+
+    def __call__(self, examples: Sequence[PreparedExample]) -> TrainingBatch:
+        prompts = make_prompt_batch([e.prompt for e in examples], self.tokenizer, self.model.size_px)
+        return TrainingBatch(
+            prompts,
+            torch.stack([e.target for e in examples]),
+            torch.stack([e.noise for e in examples]),
+            torch.stack([e.levels for e in examples]),
+            tuple(e.task for e in examples),
+        )
+
+
+class PositionSampler(Sampler[list[int]]):
+    """Index lists of this process from step `first` on: global batch `k` is k*B .. (k+1)*B, split over processes."""
+
+    def __init__(self, first: int, last: int, batch_size: int, rank: int = 0, world_size: int = 1):
+        if batch_size % world_size:
+            raise ValueError(f"the batch of {batch_size} does not divide over {world_size} processes")
+        self.first, self.last, self.batch_size = first, last, batch_size
+        self.rank, self.world_size = rank, world_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        share = self.batch_size // self.world_size
+        for step in range(self.first, self.last):
+            start = step * self.batch_size + self.rank * share
+            yield list(range(start, start + share))
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+
+def _start_worker(_: int) -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+
+
+def make_loader(
+    dataset: StageDataset, collate: Collate, sampler: PositionSampler, num_workers: int, pin_memory: bool
+) -> DataLoader:
+    """Batches rendered ahead by worker processes."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=num_workers,
+        worker_init_fn=_start_worker,
+        prefetch_factor=4 if num_workers else None,
+        pin_memory=pin_memory,
+    )

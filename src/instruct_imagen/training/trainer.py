@@ -1,0 +1,280 @@
+"""The training loop: every stage of every preset runs through `Trainer.run`.
+
+    instruct-imagen train --preset nano --out runs/nano --minutes 120 --resume latest
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from diffusers.training_utils import EMAModel
+from tqdm import tqdm
+from transformers import Adafactor
+
+from ..data.mixture import WorldSource
+from ..errors import UserError
+from ..model import build_model
+from ..presets import Preset, StageConfig, preset_to_dict, write_preset
+from ..text import load_tokenizer, train_tokenizer
+from ..world import load_pack
+from .checkpoint import (
+    CheckpointError,
+    TrainingPosition,
+    TrainingState,
+    list_checkpoints,
+    load_checkpoint,
+    read_position,
+    save_checkpoint,
+)
+from .loader import Collate, PositionSampler, StageDataset, make_loader
+from .monitor import Monitor
+from .objective import TrainingBatch, TrainingModule
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingError(UserError):
+    """A run that cannot start or go on as asked."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where to stop before the stages are done: a `time.monotonic()` deadline, a total number of steps, or neither."""
+
+    deadline: float | None = None
+    total_steps: int | None = None
+
+    def reached(self, total_steps: int) -> bool:
+        """Whether it is time to stop."""
+        late = self.deadline is not None and time.monotonic() >= self.deadline
+        return late or (self.total_steps is not None and total_steps >= self.total_steps)
+
+
+def make_optimizer(stage: StageConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """AdamW, or Adafactor with a fixed learning rate as in the paper (A.2.2)."""
+    if stage.optimizer == "adafactor":
+        return Adafactor(
+            parameters,
+            lr=stage.learning_rate,
+            beta1=stage.betas[0],
+            scale_parameter=False,
+            relative_step=False,
+            warmup_init=False,
+            weight_decay=stage.weight_decay,
+        )
+    decayed = {"params": [p for p in parameters if p.ndim > 1], "weight_decay": stage.weight_decay}
+    others = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
+    return torch.optim.AdamW([decayed, others], lr=stage.learning_rate, betas=stage.betas, fused=True)
+
+
+def learning_rate_at(step: int, stage: StageConfig) -> float:
+    """Linear warm-up, constant, then linear to zero over the last `decay_steps`; `step` counts from 0."""
+    warm = min(1.0, (step + 1) / max(1, stage.warmup_steps))
+    left = (stage.steps - step) / stage.decay_steps if stage.decay_steps else 1.0
+    return stage.learning_rate * warm * min(1.0, max(0.0, left))
+
+
+class Trainer:
+    """Trains a preset's stages one after the other, from scratch or from the newest good checkpoint.
+
+    Args:
+        preset: what to train.
+        out: folder for checkpoints, logs, sample grids and the exported pipeline.
+        seed: of weights, data and noise.
+        resume: continue from the newest good checkpoint in `out`.
+
+    Raises:
+        TrainingError: `out` already holds a run and `resume` is false, or holds no usable checkpoint.
+    """
+
+    def __init__(self, preset: Preset, out: Path, seed: int = 0, resume: bool = False):
+        self.preset, self.out = preset, out
+        self.checkpoints = out / "checkpoints"
+        self._found = list_checkpoints(self.checkpoints)
+        if self._found and not resume:
+            raise TrainingError(f"{out} already holds a training; add --resume latest or choose another folder")
+        out.mkdir(parents=True, exist_ok=True)
+        self.accelerator = Accelerator(mixed_precision="bf16", log_with="tensorboard", project_dir=str(out))
+        self.pack = load_pack(preset.pack).prepare()
+        if not (out / "tokenizer").is_dir():
+            train_tokenizer(self.pack, preset.model.text, out / "tokenizer")
+        set_seed(seed)
+        self.parts = build_model(preset.model, load_tokenizer(out / "tokenizer"))
+        self.position = TrainingPosition(0, 0, seed)
+        self.stage = preset.stages[0]
+        self._interrupted = False
+        if self.accelerator.is_main_process:
+            write_preset(preset, out / "preset.json")
+        self.accelerator.init_trackers("logs")
+
+    def run(self, max_steps: int | None = None, max_minutes: float | None = None) -> TrainingPosition:
+        """Trains until all stages are done, or so many further steps or minutes, or until interrupted.
+
+        A checkpoint is written whatever ended it, so that at most the step under way is lost.
+
+        Returns:
+            Where the run stands; `stage_index == len(preset.stages)` when it is complete.
+        """
+        deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+        resumed = self._resume() if self._found else False
+        limits = Limits(deadline, None if max_steps is None else self.position.total_steps + max_steps)
+        with self._catch_signals():
+            while self.position.stage_index < len(self.preset.stages):
+                if not resumed:
+                    self._start_stage()
+                resumed = False
+                if not self._run_stage(limits):
+                    break
+                self._finish_stage()
+        self.accelerator.end_training()
+        return self.position
+
+    def _resume(self) -> bool:
+        """Loads the newest good checkpoint; a damaged one is passed over with a warning."""
+        for checkpoint in self._found:
+            try:
+                self.position, _ = read_position(checkpoint)
+                if self.position.stage_index >= len(self.preset.stages):
+                    return True
+                self._start_stage()
+                average = load_checkpoint(checkpoint, self.plain_module, self.optimizer)
+            except CheckpointError as error:
+                logger.warning("%s; trying an older one", error)
+                continue
+            device = self.accelerator.device
+            self.ema.shadow_params = [average[name].to(device) for name, _ in self.plain_module.named_parameters()]
+            self.ema.optimization_step = self.position.step
+            logger.info("resumed from %s", checkpoint)
+            return True
+        raise TrainingError(f"no usable checkpoint in {self.checkpoints}; remove the folder to start again")
+
+    def _start_stage(self) -> None:
+        """Networks, optimizer and average for the stage at `self.position`."""
+        self.stage = self.preset.stages[self.position.stage_index]
+        module = TrainingModule(self.parts.unet, self.parts.text_encoder, self.parts.scheduler, self.stage)
+        module = module.to(memory_format=torch.channels_last)
+        optimizer = make_optimizer(self.stage, [p for p in module.parameters() if p.requires_grad])
+        self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
+        self.plain_module = self.accelerator.unwrap_model(self.module)
+        self.ema = EMAModel(list(self.plain_module.parameters()), decay=self.stage.ema_decay, foreach=True)
+        self.monitor = Monitor(self.preset.model, self.parts, self.pack, self.stage, self.out)
+
+    def _finish_stage(self) -> None:
+        """The next stage starts from the average, which is what the finished stage would ship."""
+        self.ema.copy_to(self.plain_module.parameters())
+        self.position = replace(self.position, stage_index=self.position.stage_index + 1, step=0)
+        if self.position.stage_index == len(self.preset.stages):
+            self._write_checkpoint()
+            self._report()
+
+    def _run_stage(self, limits: Limits) -> bool:
+        """Runs the current stage; true when it is complete, false when a limit or a signal ended it."""
+        source = WorldSource(self.pack, self.stage.stage, self.preset.model.size_px, self.position.seed)
+        dataset = StageDataset(source, self.preset.model, self.stage, self.position.seed)
+        rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
+        sampler = PositionSampler(self.position.step, self.stage.steps, self.stage.batch_size, rank, world_size)
+        collate = Collate(self.parts.tokenizer, self.preset.model)
+        pinned = self.accelerator.device.type == "cuda"
+        loader = make_loader(dataset, collate, sampler, self.preset.data_workers, pinned)
+        last_saved = last_report = time.monotonic()
+        progress = tqdm(
+            loader,
+            desc=self.stage.stage,
+            initial=self.position.step,
+            total=self.stage.steps,
+            disable=not self.accelerator.is_main_process,
+            mininterval=10,
+        )
+        self.module.train()
+        for batch in progress:
+            if self._interrupted or limits.reached(self.position.total_steps):
+                self._write_checkpoint()
+                self._report()
+                return False
+            if time.monotonic() - last_saved >= 60 * self.preset.checkpoint_minutes:
+                self._write_checkpoint()
+                last_saved = time.monotonic()
+            if time.monotonic() - last_report >= 60 * self.preset.report_minutes:
+                self._report()
+                last_report = time.monotonic()
+            started = time.monotonic()
+            losses = self._step(batch.to(self.accelerator.device))
+            self._advance(time.monotonic() - started)
+            self.monitor.add(batch, losses)
+            if self.position.step % self.monitor.log_every == 0:
+                values = self.monitor.flush(learning_rate_at(self.position.step, self.stage))
+                self.accelerator.log(values, step=self.position.total_steps)
+                progress.set_postfix(loss=f"{values['loss/all']:.4f}")
+        return True
+
+    def _step(self, batch: TrainingBatch) -> torch.Tensor:
+        """One optimizer step; returns the loss of every example."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(self.position.step, self.stage)
+        losses = self.module(batch)
+        self.accelerator.backward(losses.mean())
+        self.accelerator.clip_grad_norm_(self.module.parameters(), self.stage.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.step(self.plain_module.parameters())
+        return losses.detach()
+
+    def _advance(self, seconds: float) -> None:
+        position = self.position
+        self.position = replace(
+            position,
+            step=position.step + 1,
+            total_steps=position.total_steps + 1,
+            seconds=position.seconds + seconds,
+        )
+
+    def _write_checkpoint(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        names = [name for name, _ in self.plain_module.named_parameters()]
+        average = dict(zip(names, self.ema.shadow_params, strict=True))
+        state = TrainingState(self.plain_module, average, self.optimizer)
+        save_checkpoint(self.checkpoints, state, self.position, self.stage.stage, preset_to_dict(self.preset))
+
+    def _report(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        with self._averaged_weights():
+            values = self.monitor.report(self.position)
+        self.accelerator.log(values, step=self.position.total_steps)
+
+    @contextmanager
+    def _averaged_weights(self) -> Iterator[None]:
+        """The networks hold the moving average inside this context."""
+        parameters = list(self.plain_module.parameters())
+        self.ema.store(parameters)
+        self.ema.copy_to(parameters)
+        self.module.eval()
+        try:
+            yield
+        finally:
+            self.ema.restore(parameters)
+            self.module.train()
+
+    @contextmanager
+    def _catch_signals(self) -> Iterator[None]:
+        """Ctrl-C and kill end the run after the step under way, with a checkpoint."""
+
+        def interrupt(*_: object) -> None:
+            self._interrupted = True
+
+        previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
