@@ -9,9 +9,17 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from pathlib import Path
+
 import pytest
+import torch
 from hypothesis import settings
 
+from instruct_imagen.model import ModelParts, build_model
+from instruct_imagen.pipeline import InstructImagenPipeline
+from instruct_imagen.presets import PRESETS
+from instruct_imagen.text import load_tokenizer, train_tokenizer
+from instruct_imagen.training.monitor import make_pipeline
 from instruct_imagen.world import GlyphPack, find_font
 
 # A busy machine must not fail a property for its speed; in CI the same examples are tried every time.
@@ -32,3 +40,39 @@ def font_pack() -> GlyphPack:
     if find_font() is None:
         pytest.skip("no colour font installed")
     return GlyphPack.from_font().prepare()
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(builtin_pack: GlyphPack, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The debug preset's tokenizer."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    train_tokenizer(builtin_pack, PRESETS["debug"].model.text, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def parts(tokenizer_folder: Path) -> ModelParts:
+    """An untrained debug model whose context layers, unlike a fresh model's, say something."""
+    torch.manual_seed(0)
+    built = build_model(PRESETS["debug"].model, load_tokenizer(tokenizer_folder))
+    for _, processor in built.unet.context_layers:
+        torch.nn.init.normal_(processor.to_out_context.weight, std=0.2)
+    built.unet.eval()
+    built.text_encoder.eval()
+    return built
+
+
+@pytest.fixture(scope="session")
+def pipeline(parts: ModelParts) -> InstructImagenPipeline:
+    """A pipeline around `parts`."""
+    built = make_pipeline(parts)
+    built.set_progress_bar_config(disable=True)
+    return built
+
+
+@pytest.fixture(scope="session")
+def model_folder(pipeline: InstructImagenPipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`pipeline`, saved."""
+    folder = tmp_path_factory.mktemp("model") / "debug"
+    pipeline.save_pretrained(str(folder))
+    return folder

@@ -55,7 +55,7 @@ def _add_model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--model", default="instruct-imagen-nano", metavar="NAME_OR_PATH", help="shipped model or folder (%(default)s)"
     )
-    command.add_argument("--steps", type=_positive, metavar="N", help="denoising steps (24; 256 with --sampler paper)")
+    command.add_argument("--steps", type=_positive, metavar="N", help="denoising steps (24; the paper's sampler: 256)")
 
 
 def _add_generate(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -179,8 +179,9 @@ def _read_instruction(options: argparse.Namespace):
 
 
 def _load_pipeline(options: argparse.Namespace):
-    from .pipeline import InstructImagenPipeline
+    from .pipeline import InstructImagenPipeline, hide_loading_bars
 
+    hide_loading_bars()
     pipeline = InstructImagenPipeline.from_pretrained(options.model)
     pipeline.set_progress_bar_config(disable=options.quiet, leave=False)
     return pipeline
@@ -226,10 +227,8 @@ def _generate(options: argparse.Namespace) -> None:
 
 def _demo(options: argparse.Namespace) -> None:
     from .demo import run_demo
-    from .files import make_folder
     from .pipeline import DEFAULT_STEPS
 
-    make_folder(options.out)
     pipeline = _load_pipeline(options)
     result = run_demo(pipeline, options.out, options.steps or DEFAULT_STEPS, options.pack)
     print(f"{result.sheet}: {result.num_images} pictures, {result.seconds_per_image:.2f} s each")
@@ -248,20 +247,19 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from .evaluation.runner import evaluate_pipeline
+    from .evaluation.model import PipelineGenerator, evaluate_pipeline
+    from .evaluation.runner import print_scores
+    from .evaluation.suites import get_suite
     from .files import make_folder
+    from .pipeline import DEFAULT_STEPS
 
+    get_suite(options.suite)
+    pipeline = _load_pipeline(options)
+    pipeline.set_progress_bar_config(disable=True)
+    steps = options.steps or DEFAULT_STEPS
+    generator = PipelineGenerator(pipeline, steps, options.guidance, options.image_guidance)
     make_folder(options.out)
-    evaluate_pipeline(
-        _load_pipeline(options),
-        options.suite,
-        options.out,
-        count=options.count,
-        steps=options.steps,
-        guidance_scale=options.guidance,
-        image_guidance_scale=options.image_guidance,
-        progress=not options.quiet,
-    )
+    print_scores(evaluate_pipeline(generator, options.suite, options.out, options.count, not options.quiet))
 
 
 if __name__ == "__main__":

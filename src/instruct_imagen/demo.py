@@ -59,9 +59,10 @@ def title(task: str) -> str:
 
 def run_demo(pipeline: InstructImagenPipeline, out: Path, steps: int, pack_source: str = "auto") -> DemoResult:
     """Draws the demo's instructions and writes `contact_sheet.png` and every instruction with its pictures to `out`."""
+    examples = demo_examples(load_pack(pack_source), pipeline.size_px)
     make_folder(out)
     rows, seconds = [], 0.0
-    for example in demo_examples(load_pack(pack_source), pipeline.size_px):
+    for example in examples:
         record = example.example
         generators = [torch.Generator().manual_seed(seed) for seed in range(IMAGES_PER_INSTRUCTION)]
         started = time.perf_counter()

@@ -20,6 +20,7 @@ import os
 import re
 import secrets
 import unicodedata
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,10 +218,12 @@ def load_image(source: str | os.PathLike[str] | bytes | BinaryIO, name: str | No
     else:
         name = name or f"'{getattr(source, 'name', None) or 'the picture'}'"
     try:
-        with Image.open(file, formats=IMAGE_FORMATS) as image:
-            _check_size(*image.size, name)
-            image.draft(None, (MAX_SIDE_PX, MAX_SIDE_PX))
-            return _to_rgb(image)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=IMAGE_FORMATS) as image:
+                _check_size(*image.size, name)
+                image.draft(None, (MAX_SIDE_PX, MAX_SIDE_PX))
+                return _to_rgb(image)
     except InstructionError:
         raise
     except FileNotFoundError as error:

@@ -35,7 +35,7 @@ def build_unet(config: ModelConfig) -> InstructUNet:
         "norm_num_groups": math.gcd(32, *(c // 4 for c in config.channels)),
     }
     return InstructUNet(
-        backbone,
+        backbone_config=backbone,
         patch_size=config.patch_size,
         context_positions=config.context_positions,
         context_text=config.context_text,

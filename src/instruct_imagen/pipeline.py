@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from diffusers import DDPMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler, SchedulerMixin
 from diffusers.utils import BaseOutput
+from diffusers.utils import logging as diffusers_logging
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
+from transformers.utils import logging as transformers_logging
 
 from .conditioning import Conditioning, ConditioningEncoder, Prompt, make_prompt_batch
 from .errors import UserError
@@ -57,6 +59,12 @@ def fast_scheduler(config: dict[str, Any]) -> DPMSolverMultistepScheduler:
         lambda_min_clipped=-5.1,
         timestep_spacing="trailing",
     )
+
+
+def hide_loading_bars() -> None:
+    """Switches off the bars of diffusers and transformers for loading and saving; a small model takes a second."""
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def resolve_model(name_or_path: str | Path) -> Path:

@@ -41,6 +41,7 @@ class InstructUNet(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self,
+        *,  # what is given by position, diffusers' config takes for a default
         backbone_config: dict[str, Any],
         patch_size: int = 1,
         context_places: ContextPlaces = "lowest",

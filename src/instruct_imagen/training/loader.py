@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -106,6 +107,9 @@ class PositionSampler(Sampler[list[int]]):
 
 
 def _start_worker(_: int) -> None:
+    # Ctrl-C and kill reach the whole process group; only the training process acts on them, then ends its workers.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
 

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers.utils.logging import disable_progress_bar
 
 from ..conditioning import ConditioningEncoder, to_unit_range
 from ..data.mixture import TABLE_1_RATIOS
 from ..data.world_tasks import WorldExample, WorldTasks
 from ..files import make_folder, write_atomically
 from ..model import ModelParts
-from ..pipeline import InstructImagenPipeline, fast_scheduler
+from ..pipeline import InstructImagenPipeline, fast_scheduler, hide_loading_bars
 from ..presets import ModelConfig, StageConfig
 from ..sheet import SheetRow, contact_sheet
 from ..world import GlyphPack
@@ -153,7 +152,7 @@ def export_pipeline(parts: ModelParts, folder: Path) -> None:
     """Saves the pipeline in bfloat16, written beside and renamed; the parts keep their precision."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    disable_progress_bar()
+    hide_loading_bars()
     copies = ModelParts(
         type(parts.unet).from_config(parts.unet.config),
         type(parts.text_encoder)(parts.text_encoder.config),
@@ -162,7 +161,7 @@ def export_pipeline(parts: ModelParts, folder: Path) -> None:
     )
     copies.unet.load_state_dict(parts.unet.state_dict())
     copies.text_encoder.load_state_dict(parts.text_encoder.state_dict())
-    copies.unet.to(dtype=torch.bfloat16)
+    torch.nn.Module.to(copies.unet, torch.bfloat16)  # diffusers' own `to` warns of what does not matter here
     copies.text_encoder.to(dtype=torch.bfloat16)
     make_pipeline(copies).save_pretrained(str(partial))
     shutil.rmtree(folder, ignore_errors=True)

@@ -22,6 +22,7 @@ from transformers import Adafactor
 
 from ..data.mixture import WorldSource
 from ..errors import UserError
+from ..files import make_folder
 from ..model import build_model
 from ..presets import Preset, StageConfig, preset_to_dict, write_preset
 from ..text import load_tokenizer, train_tokenizer
@@ -102,9 +103,9 @@ class Trainer:
         self._found = list_checkpoints(self.checkpoints)
         if self._found and not resume:
             raise TrainingError(f"{out} already holds a training; add --resume latest or choose another folder")
-        out.mkdir(parents=True, exist_ok=True)
-        self.accelerator = Accelerator(mixed_precision="bf16", log_with="tensorboard", project_dir=str(out))
         self.pack = load_pack(preset.pack).prepare()
+        make_folder(out)
+        self.accelerator = Accelerator(mixed_precision="bf16", log_with="tensorboard", project_dir=str(out))
         if not (out / "tokenizer").is_dir():
             train_tokenizer(self.pack, preset.model.text, out / "tokenizer")
         set_seed(seed)

@@ -1,0 +1,1 @@
+"""Judges, one file each: features of a picture, a statistic, a number."""

@@ -1,0 +1,98 @@
+"""From pictures to numbers: the right judge for each task, with its ceiling and its floor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from ..world import GlyphPack
+from .judges.copies import is_copy
+from .judges.edges import picture_edge_f1
+from .judges.identity import IdentityJudge
+from .judges.mask import mask_iou, shipped_mask_judge
+from .judges.style import StyleJudge
+from .pictures import judged
+from .suites import JudgeName, SuiteCase
+
+
+class Judges:
+    """All judges of one pack; each is made when it is first needed.
+
+    Args:
+        pack: the glyphs of the suite.
+    """
+
+    def __init__(self, pack: GlyphPack) -> None:
+        self.pack = pack
+
+    @cached_property
+    def identity(self) -> IdentityJudge:
+        """Which glyph."""
+        return IdentityJudge(self.pack)
+
+    @cached_property
+    def style(self) -> StyleJudge:
+        """Which style."""
+        return StyleJudge.calibrated(self.pack)
+
+    def figures(
+        self, name: JudgeName, pictures: Sequence[np.ndarray], cases: Sequence[SuiteCase]
+    ) -> np.ndarray:
+        """How well each picture does what its case asks.
+
+        Args:
+            name: the judge.
+            pictures: uint8 [S, S, 3] each, any S.
+            cases: one a picture.
+
+        Returns:
+            float64 [N]: region overlap, edge F1, or 1 for the right style or glyph and 0 otherwise.
+        """
+        seen = [judged(picture) for picture in pictures]
+        if name == "mask":
+            regions = shipped_mask_judge().regions(seen)
+            figures = [
+                mask_iou(region, case.world.picture.mask) for region, case in zip(regions, cases, strict=True)
+            ]
+        elif name == "edge":
+            figures = [picture_edge_f1(*pair) for pair in zip(seen, map(_wanted_edges, cases), strict=True)]
+        elif name == "style":
+            found = self.style.names(seen)
+            figures = [
+                float(style == case.world.scene.style.name) for style, case in zip(found, cases, strict=True)
+            ]
+        else:
+            chosen = [
+                self.identity.choose(*pair) for pair in zip(seen, (c.candidates for c in cases), strict=True)
+            ]
+            figures = [
+                float(glyph == case.world.scene.glyphs[0]) for glyph, case in zip(chosen, cases, strict=True)
+            ]
+        return np.array(figures, dtype=np.float64)
+
+    def ceiling(self, name: JudgeName, cases: Sequence[SuiteCase]) -> float:
+        """The mean figure of the true pictures: what the judge gives to perfection."""
+        return float(self.figures(name, [case.truth for case in cases], cases).mean())
+
+    def floor(self, name: JudgeName, cases: Sequence[SuiteCase]) -> float:
+        """The mean figure of true pictures of other instructions, each handed on by one: what ignoring all gets."""
+        shifted = [case.truth for case in [*cases[1:], *cases[:1]]]
+        return float(self.figures(name, shifted, cases).mean())
+
+
+def copied_share(pictures: Sequence[np.ndarray], cases: Sequence[SuiteCase]) -> float | None:
+    """Share of pictures that nearly are one of their references; None where no case has a reference."""
+    if not any(case.instruction.references for case in cases):
+        return None
+    copied = []
+    for picture, case in zip(pictures, cases, strict=True):
+        references = [np.asarray(reference.image) for reference in case.instruction.references]
+        copied.append(any(is_copy(judged(picture), judged(reference)) for reference in references))
+    return float(np.mean(copied))
+
+
+def _wanted_edges(case: SuiteCase) -> np.ndarray:
+    """The edges that a case's reference shows, bool [64, 64]."""
+    return np.asarray(case.instruction.references[0].image)[..., 0] > 127

@@ -1,0 +1,273 @@
+"""Training: the objective, exact resumption, checkpoints, and what the data may contain."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from safetensors.torch import load_file
+
+from instruct_imagen.data.mixture import TABLE_1_RATIOS, WorldSource
+from instruct_imagen.data.templates import TRAINING_TASKS
+from instruct_imagen.data.world_tasks import WorldTasks
+from instruct_imagen.presets import PRESETS, Preset, StageConfig, get_preset
+from instruct_imagen.text import load_tokenizer
+from instruct_imagen.training.checkpoint import list_checkpoints, pack_optimizer, read_position, unpack_optimizer
+from instruct_imagen.training.loader import Collate, PositionSampler, StageDataset
+from instruct_imagen.training.objective import clean_from_prediction, denoising_loss, v_weights
+from instruct_imagen.training.trainer import Trainer, TrainingError, learning_rate_at, make_optimizer
+from instruct_imagen.world import SceneSampler, glyph_split, style_split
+
+GOLDEN_LOSSES = (3.0, 3.0, 3.0)
+
+
+def short_preset(**stage_options) -> Preset:
+    preset = get_preset("debug")
+    stages = tuple(replace(stage, steps=3, **stage_options) for stage in preset.stages)
+    return replace(preset, stages=stages)
+
+
+@pytest.fixture
+def run_folder(tokenizer_folder: Path, tmp_path: Path) -> Path:
+    """A run folder that has its tokenizer already, which is what takes longest in `Trainer.__init__`."""
+    import shutil
+
+    folder = tmp_path / "run"
+    shutil.copytree(tokenizer_folder, folder / "tokenizer")
+    return folder
+
+
+def newest_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    newest = list_checkpoints(folder / "checkpoints")[0]
+    names = ("weights", "ema", "optimizer")
+    return {f"{name}/{k}": v for name in names for k, v in load_file(newest / f"{name}.safetensors").items()}
+
+
+def assert_same_tensors(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+SCHEDULE = DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
+
+
+def noisy_batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    clean, noise = (torch.randn(5, 3, 4, 4, generator=generator) for _ in range(2))
+    timesteps = torch.tensor([50, 200, 500, 800, 990])
+    return clean, noise, timesteps, SCHEDULE.add_noise(clean, noise, timesteps)
+
+
+def schedule_for(kind: str) -> DDPMScheduler:
+    return DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type=kind)
+
+
+@pytest.mark.parametrize("kind", ["sample", "v_prediction", "epsilon"])
+def test_the_true_prediction_gives_the_clean_picture_and_no_loss(kind: str):
+    clean, noise, timesteps, noisy = noisy_batch()
+    scheduler = schedule_for(kind)
+    truth = {"sample": clean, "epsilon": noise, "v_prediction": SCHEDULE.get_velocity(clean, noise, timesteps)}[kind]
+    recovered = clean_from_prediction(truth, noisy, timesteps, scheduler)
+    torch.testing.assert_close(recovered[:4], clean[:4], rtol=1e-3, atol=1e-3)
+    loss = denoising_loss(truth, clean, noise, noisy, timesteps, scheduler, 20.0)
+    torch.testing.assert_close(loss, torch.zeros(5), rtol=0, atol=1e-6)
+
+
+def test_predicting_the_clean_picture_has_the_loss_of_predicting_v():
+    clean, noise, timesteps, noisy = noisy_batch()
+    wrong = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    by_clean = denoising_loss(wrong, clean, noise, noisy, timesteps, schedule_for("sample"), 1e9)
+    alpha_bar = SCHEDULE.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+    wrong_v = (alpha_bar.sqrt() * noisy - wrong) / (1 - alpha_bar).sqrt()
+    by_v = denoising_loss(wrong_v, clean, noise, noisy, timesteps, SCHEDULE, 1e9)
+    torch.testing.assert_close(by_clean, by_v, rtol=1e-3, atol=1e-5)
+    assert v_weights(torch.tensor([0, 999]), SCHEDULE, 20.0).tolist() == pytest.approx([20.0, 1.0], rel=1e-3)
+
+
+def test_learning_rate_warms_up_stays_and_decays():
+    stage = StageConfig("stage2", steps=100, warmup_steps=10, decay_steps=20, learning_rate=1.0)
+    rates = [learning_rate_at(step, stage) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[10:80] == [1.0] * 70
+    assert rates[90] == pytest.approx(0.5)
+    assert min(rates) > 0
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+def test_optimizer_state_survives_packing(name: str):
+    def train(steps: int, restore_at: int | None) -> torch.Tensor:
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(6, 5)
+        stage = replace(PRESETS["debug"].stages[0], optimizer=name)
+        optimizer = make_optimizer(stage, list(layer.parameters()))
+        for step in range(steps):
+            if step == restore_at:
+                state = unpack_optimizer(*pack_optimizer(optimizer))
+                optimizer = make_optimizer(stage, list(layer.parameters()))
+                optimizer.load_state_dict(state)
+            layer(torch.randn(3, 6, generator=torch.Generator().manual_seed(step))).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return layer.weight.detach()
+
+    assert torch.equal(train(6, None), train(6, 3))
+
+
+def test_resuming_continues_exactly_over_all_stages(run_folder: Path, tokenizer_folder: Path, tmp_path: Path):
+    import shutil
+
+    preset = short_preset()
+    done = Trainer(preset, run_folder, seed=3).run()
+    assert (done.stage_index, done.total_steps) == (3, 9)
+    pieces = tmp_path / "pieces"
+    shutil.copytree(tokenizer_folder, pieces / "tokenizer")
+    for index, steps in enumerate((2, 3, 1, 3)):
+        Trainer(preset, pieces, seed=3, resume=index > 0).run(max_steps=steps)
+    assert_same_tensors(newest_tensors(run_folder), newest_tensors(pieces))
+    with pytest.raises(TrainingError, match="already holds"):
+        Trainer(preset, pieces, seed=3)
+    assert (run_folder / "pipeline" / "model_index.json").is_file()
+    assert sorted((run_folder / "samples").glob("*.png"))
+
+
+def test_a_damaged_checkpoint_is_passed_over(run_folder: Path, caplog: pytest.LogCaptureFixture):
+    preset = short_preset()
+    for resume in (False, True):
+        Trainer(preset, run_folder, resume=resume).run(max_steps=2)
+    newest, older = list_checkpoints(run_folder / "checkpoints")
+    weights = newest / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    trainer = Trainer(preset, run_folder, resume=True)
+    position = trainer.run(max_steps=1)
+    assert position.total_steps == read_position(older)[0].total_steps + 1
+    assert "trying an older one" in caplog.text
+    for checkpoint in list_checkpoints(run_folder / "checkpoints"):
+        (checkpoint / "optimizer.safetensors").unlink()
+    with pytest.raises(TrainingError, match="no usable checkpoint"):
+        Trainer(preset, run_folder, resume=True).run(max_steps=1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_writes_a_checkpoint(run_folder: Path, number: signal.Signals):
+    command = [sys.executable, "-m", "instruct_imagen.cli", "train", "--preset", "debug", "--out", str(run_folder)]
+    process = subprocess.Popen([*command, "--set", "stages.0.steps=100000"], stderr=subprocess.PIPE, text=True)
+    logs = run_folder / "logs"
+    deadline = time.monotonic() + 120
+    while not list(logs.glob("events*")) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    time.sleep(3)
+    os.kill(process.pid, number)
+    assert process.wait(timeout=120) == 0
+    position, _ = read_position(list_checkpoints(run_folder / "checkpoints")[0])
+    assert position.stage_index == 0
+    assert position.total_steps > 0
+
+
+def test_golden_losses_of_every_stage(run_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Guards refactorings: the first loss of every stage. A change that means to alter training changes these."""
+    losses: dict[str, float] = {}
+    original = Trainer._step
+
+    def record(self, batch):
+        values = original(self, batch)
+        losses.setdefault(self.stage.stage, values.mean().item())
+        return values
+
+    monkeypatch.setattr(Trainer, "_step", record)
+    Trainer(short_preset(), run_folder, seed=0).run()
+    assert list(losses.values()) == pytest.approx(GOLDEN_LOSSES, rel=0.02)
+
+
+def test_positions_are_split_over_processes_without_overlap():
+    whole = [index for batch in PositionSampler(2, 5, 8) for index in batch]
+    shares = [list(PositionSampler(2, 5, 8, rank, 2)) for rank in range(2)]
+    assert sorted(whole) == list(range(16, 40))
+    assert [sorted(a + b) for a, b in zip(*shares, strict=True)] == [
+        list(range(16, 24)),
+        list(range(24, 32)),
+        list(range(32, 40)),
+    ]
+    with pytest.raises(ValueError, match="does not divide"):
+        PositionSampler(0, 1, 8, 0, 3)
+
+
+def test_examples_depend_on_their_index_alone(builtin_pack, tokenizer_folder: Path):
+    stage = PRESETS["debug"].stages[2]
+    model = PRESETS["debug"].model
+    collate = Collate(load_tokenizer(tokenizer_folder), model)
+    first, second = (
+        StageDataset(WorldSource(builtin_pack, "stage2", model.size_px, seed=5), model, stage, seed=5) for _ in range(2)
+    )
+    _ = [first[index] for index in range(6)]
+    a, b = collate([first[9], first[4]]), collate([second[9], second[4]])
+    assert torch.equal(a.targets, b.targets)
+    assert torch.equal(a.noise, b.noise)
+    assert torch.equal(a.prompts.text_ids, b.prompts.text_ids)
+    assert not torch.equal(a.targets[0], a.targets[1])
+
+
+def test_conditions_are_dropped_as_often_as_the_paper_says(builtin_pack):
+    stage = replace(PRESETS["debug"].stages[2], noise_levels=1)
+    model = replace(PRESETS["debug"].model, size_px=32)
+
+    class Constant:
+        def __init__(self):
+            tasks = WorldTasks(builtin_pack, "train", 32)
+            self.example = tasks.build("subject", np.random.default_rng(0), "one").example
+
+        def __getitem__(self, index: int):
+            return self.example
+
+    dataset = StageDataset(Constant(), model, stage, seed=0)
+    prompts = [dataset[index].prompt for index in range(2000)]
+    no_text = np.mean([not p.text for p in prompts])
+    no_context = np.mean([not p.references for p in prompts])
+    only_text = np.mean([not p.text and bool(p.references) for p in prompts])
+    assert no_text == pytest.approx(0.1, abs=0.02)
+    assert no_context == pytest.approx(0.2, abs=0.025)
+    assert only_text == 0
+
+
+def test_stage_2_draws_the_ratios_of_table_1(builtin_pack):
+    assert set(TABLE_1_RATIOS) == set(TRAINING_TASKS)
+    source = WorldSource(builtin_pack, "stage2", 32, seed=0)
+    drawn = [source[index].task for index in range(1200)]
+    total = sum(TABLE_1_RATIOS.values())
+    for task, ratio in TABLE_1_RATIOS.items():
+        assert drawn.count(task) / len(drawn) == pytest.approx(ratio / total, abs=0.045)
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "stage1", "stage2"])
+def test_nothing_held_out_reaches_training(font_pack, stage, monkeypatch: pytest.MonkeyPatch):
+    """Watches every scene that a stage renders, references included, and every word of its instructions."""
+    import instruct_imagen.data.world_tasks as module
+
+    scenes = []
+    original = module.render
+    monkeypatch.setattr(module, "render", lambda scene, *rest: scenes.append(scene) or original(scene, *rest))
+    source = WorldSource(font_pack, stage, 32, seed=1)
+    examples = [source[index] for index in range(400)]
+    assert len(scenes) >= len(examples)
+    assert all(glyph_split(glyph) == "train" for scene in scenes for glyph in scene.glyphs)
+    assert all(style_split(scene.style.name) == "train" for scene in scenes)
+    held_out = [g.name for g in font_pack if glyph_split(g.key) == "held_out" and len(g.name) > 5]
+    trained = " ".join(w for g in font_pack if glyph_split(g.key) == "train" for w in (g.name, *g.synonyms))
+    unmistakable = [name for name in held_out if name not in trained]
+    texts = " ".join(example.instruction.text for example in examples)
+    assert not [name for name in unmistakable if f" {name} " in texts]
+
+
+def test_the_training_sampler_refuses_what_is_held_out(font_pack):
+    held_out = next(key for key in font_pack.keys if glyph_split(key) == "held_out")
+    with pytest.raises(ValueError, match="held out"):
+        SceneSampler(font_pack, "train").sample(np.random.default_rng(0), glyphs=[held_out])
