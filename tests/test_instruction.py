@@ -18,18 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from instruct_imagen.instruction import (
-    MAX_PIXELS,
-    MAX_REFERENCES,
-    MAX_SIDE_PX,
-    MAX_TEXT_CHARS,
-    Instruction,
-    InstructionError,
-    Reference,
-    fit_square,
-    load_image,
-    markers_in,
-)
+from instruct_imagen.errors import InstructionError
+from instruct_imagen.instruction import MAX_REFERENCES, MAX_TEXT_CHARS, Instruction, Reference, markers_in
+from instruct_imagen.pictures import MAX_PIXELS, MAX_SIDE_PX, fit_square, load_image
 
 RED = Image.new("RGB", (6, 4), "red")
 BLUE = Image.new("RGB", (3, 5), "blue")

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from instruct_imagen.evaluation.judges.style import style_features as features
 from instruct_imagen.world.style_textures import Canvas
 from instruct_imagen.world.styles import (
     STYLE_NAMES,
@@ -61,28 +62,6 @@ def make_scene(seed: int, size: int = 64) -> Scene:
         depth[shape > 0] = 0.6 + 0.15 * layer
         mask |= shape
     return image, mask.astype(bool), depth
-
-
-def features(picture: np.ndarray) -> np.ndarray:
-    """Colour moments, gradient statistics and local spectra of a 64-pixel picture."""
-    colour = picture.astype(np.float32) / 255
-    lab = cv2.cvtColor(colour, cv2.COLOR_RGB2LAB) / 100
-    luma = lab[..., 0]
-    flat = lab.reshape(-1, 3)
-    moments = [flat.mean(0), flat.std(0), np.percentile(flat, (5, 25, 50, 75, 95), axis=0).ravel()]
-    chroma = np.hypot(flat[:, 1], flat[:, 2])
-    moments += [[chroma.mean(), chroma.std()], np.histogram(luma, 8, (0, 1))[0] / luma.size]
-    edge = np.concatenate([colour[:3].reshape(-1, 3), colour[-3:].reshape(-1, 3), colour[:, :3].reshape(-1, 3)])
-    moments += [edge.mean(0), edge.std(0)]
-    steps = [luma[k:] - luma[:-k] for k in (1, 2, 4)] + [luma[:, k:] - luma[:, :-k] for k in (1, 2, 4)]
-    steps += [luma[1:, 1:] - luma[:-1, :-1], luma[1:, :-1] - luma[:-1, 1:]]
-    gradients = [stat for s in steps for stat in (np.log(np.abs(s).mean() + 0.01), s.std(), (np.abs(s) < 0.004).mean())]
-    spectra = []
-    for plane in (luma, lab[..., 1]):
-        tiles = plane.reshape(4, 16, 4, 16).transpose(0, 2, 1, 3).reshape(16, 16, 16)
-        power = np.abs(np.fft.rfft2(tiles - tiles.mean((1, 2), keepdims=True))) ** 2
-        spectra.append(np.log(power.mean(0) + 1e-3)[:, ::2].ravel())
-    return np.concatenate([*moments, gradients, *spectra]).astype(np.float64)
 
 
 def render(name: str, scene: Scene, seed: int) -> np.ndarray:

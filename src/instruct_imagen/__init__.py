@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .guidance import ConstantGuidance, OscillatingGuidance
-    from .instruction import Instruction, InstructionError, Reference, load_image
+    from .errors import InstructionError
+    from .instruction import Instruction, Reference
+    from .pictures import load_image
     from .pipeline import InstructImagenPipeline
     from .unet import InstructUNet
 
@@ -16,9 +18,9 @@ _MODULES = {
     "ConstantGuidance": "guidance",
     "OscillatingGuidance": "guidance",
     "Instruction": "instruction",
-    "InstructionError": "instruction",
+    "InstructionError": "errors",
     "Reference": "instruction",
-    "load_image": "instruction",
+    "load_image": "pictures",
     "InstructImagenPipeline": "pipeline",
     "InstructUNet": "unet",
 }

@@ -159,7 +159,8 @@ def parse_reference(argument: str) -> tuple[int | None, str, str]:
 
 
 def _read_instruction(options: argparse.Namespace):
-    from .instruction import Instruction, Reference, load_image
+    from .instruction import Instruction, Reference
+    from .pictures import load_image
 
     if options.json is not None:
         if options.text is not None or options.ref:

@@ -17,7 +17,8 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from .attention import KeyValueCache
-from .instruction import Instruction, fit_square
+from .instruction import Instruction
+from .pictures import fit_square
 from .unet import InstructUNet
 
 

@@ -2,7 +2,7 @@
 
 The paper's task format (§2): a payload text with markers `[ref#1]`, `[ref#2]`, ... and a multi-modal
 context, one (marker + short text, image) pair per picture. This file parses, checks, reads and writes it, and
-is the only place that knows how a marker is spelled and how a picture file becomes an RGB image.
+is the only place that knows how a marker is spelled.
 
     fox = load_image("fox.png")
     instruction = Instruction.build("Draw the fox in [ref#1] on a beach.", [(fox, "fox")])
@@ -20,25 +20,20 @@ import os
 import re
 import secrets
 import unicodedata
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from .errors import UserError
+from .errors import InstructionError
+from .pictures import MAX_SIDE_PX, check_size, load_image, to_rgb
 
 MAX_MARKERS = 9
 MAX_REFERENCES = 12
 MAX_TEXT_CHARS = 2_000
 MAX_REFERENCE_TEXT_CHARS = 200
-MAX_PIXELS = 50_000_000
-MAX_SIDE_PX = 2_048  # longer pictures are reduced while they are read: no network here reads more
-# Formats we open; Pillow knows more, but some of them (EPS) start other programs.
-IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 PathAccess = Literal["any", "inside", "none"]
 
@@ -47,23 +42,6 @@ _TAG_MARKER = re.compile(r"(?:<img>\s*)?<\|image_([0-9]{1,4})\|>(?:\s*</img>)?",
 _WORD_MARKER = re.compile(r"\bimage #?([0-9]{1,4})(?!\w|[.,][0-9])", re.IGNORECASE)
 _BROKEN_MARKER = re.compile(r"\[\s*ref\s*(?:[#0-9\]]|$)[^\s\]]{0,20}\]?|<\|image[^>]{0,20}>?", re.IGNORECASE)
 _CANONICAL_MARKER = re.compile(r"\[ref#([0-9]{1,4})\]")
-_TRANSPOSES = {  # EXIF orientation -> what puts the picture upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-class InstructionError(UserError):
-    """An instruction, reference or picture that cannot be used; the message says what to mend."""
-
-
-# -----------------------------------------------------------------------------------------------------------
-# Markers and texts
 
 
 def marker_token(marker: int) -> str:
@@ -142,125 +120,6 @@ def _check_markers(text: str, references: Sequence[Reference]) -> None:
         )
 
 
-# -----------------------------------------------------------------------------------------------------------
-# Pictures
-
-
-def _check_size(width: int, height: int, name: str) -> None:
-    """Refuse a picture without pixels or with more than MAX_PIXELS, from its header alone."""
-    if width < 1 or height < 1:
-        raise InstructionError(f"{name} is {width} x {height} pixels; a picture needs at least one pixel.")
-    if width * height > MAX_PIXELS:
-        raise InstructionError(
-            f"{name} is {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} megapixels; "
-            "reduce it first."
-        )
-
-
-def _deep_grey_to_8_bit(image: Image.Image) -> Image.Image:
-    """Grey pictures of 16 or 32 bits or of floats, as 8-bit grey.
-
-    Integers are read on the 16-bit scale (0..65535), floats on 0..1 if no value is above 1, else on 0..255.
-    """
-    values = np.nan_to_num(np.array(image, dtype=np.float32), copy=False, nan=0.0, posinf=65535.0, neginf=0.0)
-    if image.mode != "F":
-        values /= 257
-    elif values.max() <= 1:
-        values *= 255
-    return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """A plain RGB copy: upright by its EXIF, alpha over white, within MAX_SIDE_PX, without metadata."""
-    image.load()
-    try:
-        orientation = image.getexif().get(0x0112, 1)
-    except Exception:  # noqa: BLE001 - a broken EXIF block is no reason to refuse pixels that can be read
-        orientation = 1
-    if image.mode.startswith(("I", "F")):
-        image = _deep_grey_to_8_bit(image)
-    elif image.has_transparency_data:
-        image = image.convert("RGBA")
-    elif image.mode not in ("L", "RGB", "CMYK"):
-        image = image.convert("RGB")
-    if max(image.size) > MAX_SIDE_PX:
-        scale = MAX_SIDE_PX / max(image.size)
-        width, height = (max(1, round(side * scale)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    if orientation in _TRANSPOSES:
-        image = image.transpose(_TRANSPOSES[orientation])
-    if image.mode == "RGBA":
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB") if image.mode != "RGB" else image.copy()
-    image.info = {}
-    return image
-
-
-def load_image(source: str | os.PathLike[str] | bytes | BinaryIO, name: str | None = None) -> Image.Image:
-    """Read a picture as 8-bit RGB.
-
-    The first frame, upright by its EXIF, alpha over white; palette, grey (1 to 32 bits), and CMYK are
-    converted. A side longer than MAX_SIDE_PX (2,048) is reduced to it, for JPEG already while decoding.
-
-    Args:
-        source: a path, the bytes of a file, or an open binary file.
-        name: what to call it in errors; the path by default.
-
-    Raises:
-        InstructionError: no such file, not one of IMAGE_FORMATS, damaged, without pixels, or larger than
-            MAX_PIXELS (which is found before any pixel is decoded).
-    """
-    file: Any = source
-    if isinstance(source, bytes):
-        name, file = name or "the picture", io.BytesIO(source)
-    elif isinstance(source, (str, os.PathLike)):
-        name = name or f"'{os.fspath(source)}'"
-    else:
-        name = name or f"'{getattr(source, 'name', None) or 'the picture'}'"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=IMAGE_FORMATS) as image:
-                _check_size(*image.size, name)
-                image.draft(None, (MAX_SIDE_PX, MAX_SIDE_PX))
-                return _to_rgb(image)
-    except InstructionError:
-        raise
-    except FileNotFoundError as error:
-        raise InstructionError(f"{name} does not exist; check the path.") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        limit = MAX_PIXELS // 1_000_000
-        raise InstructionError(f"{name} has more than {limit} megapixels; reduce it first.") from error
-    except UnidentifiedImageError as error:
-        formats = ", ".join(IMAGE_FORMATS)
-        raise InstructionError(f"{name} is not a picture this program reads ({formats}).") from error
-    except Exception as error:  # decoders raise many kinds (OSError, SyntaxError, struct.error, ...)
-        raise InstructionError(f"{name} is damaged or cannot be read ({error}); save it anew.") from error
-
-
-def fit_square(image: Image.Image, size_px: int) -> Image.Image:
-    """The largest centred square of `image`, resized to `size_px` x `size_px` RGB.
-
-    The one way a picture of any shape meets a network of a fixed size, in training, evaluation and sampling,
-    so that a control picture and its target stay aligned. Shrinking and enlarging both use Lanczos, with
-    anti-aliasing.
-
-    Raises:
-        ValueError: `size_px` is below 1.
-    """
-    if size_px < 1:
-        raise ValueError(f"size_px must be at least 1, not {size_px}.")
-    if image.mode != "RGB":
-        image = _to_rgb(image)
-    if image.size == (size_px, size_px):
-        return image
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    # not resize(box=box), whose filter reads pixels outside the box
-    return image.crop(box).resize((size_px, size_px), Image.Resampling.LANCZOS)
-
-
 def _load_data_url(url: str, name: str) -> Image.Image:
     header, comma, payload = url.partition(",")
     if not comma or not header.lower().endswith(";base64"):
@@ -287,10 +146,6 @@ def _load_named(image: object, name: str, base_dir: Path, paths: PathAccess) -> 
     if outside:
         raise InstructionError(f"{name} ('{image}') lies outside the folder '{base_dir}'; move it inside.")
     return load_image(path)
-
-
-# -----------------------------------------------------------------------------------------------------------
-# The instruction
 
 
 @dataclass(frozen=True)
@@ -326,13 +181,13 @@ class Reference:
         if not isinstance(self.image, Image.Image):
             kind = type(self.image).__name__
             raise InstructionError(f"{name} must be a PIL image, not {kind}; open files with load_image.")
-        _check_size(*self.image.size, name)
+        check_size(*self.image.size, name)
         image = self.image
         plain = type(image) is Image.Image and image.mode == "RGB" and not image.info
         if plain and max(image.size) <= MAX_SIDE_PX:
             return image
         try:
-            return _to_rgb(image)
+            return to_rgb(image)
         except Exception as error:  # a lazily opened file may be damaged in any way
             raise InstructionError(f"{name} is damaged or cannot be read ({error}); save it anew.") from error
 
@@ -489,10 +344,6 @@ class Instruction:
         finally:
             for file in temporary.values():
                 file.unlink(missing_ok=True)
-
-
-# -----------------------------------------------------------------------------------------------------------
-# JSON helpers
 
 
 def _png(image: Image.Image) -> bytes:

@@ -20,8 +20,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from instruct_imagen.errors import UserError
 from instruct_imagen.data.template_texts import REFERENCE_TEXTS, TEMPLATE_TEXTS
+from instruct_imagen.errors import UserError
 from instruct_imagen.instruction import marker_token, markers_in
 
 Split = Literal["train", "held_out"]

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 from PIL import Image
@@ -27,7 +27,18 @@ from .suites import EvaluationError, Suite, SuiteCase, SuiteTask, get_suite, sui
 
 BATCH = 16
 
-TaskScore = dict[str, float | int | list[float] | None]
+
+class TaskScore(TypedDict):
+    """What `scores.json` says of one task; `run_suite` explains the fields."""
+
+    figure: float
+    ceiling: float
+    floor: float
+    count: int
+    interval: list[float]
+    copied: float | None
+
+
 Scores = dict[str, dict[str, TaskScore]]
 
 

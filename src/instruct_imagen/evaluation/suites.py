@@ -11,7 +11,7 @@ that the model has never seen is called only "object" or the like.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -169,7 +169,7 @@ class _OneSubjectSampler(SceneSampler):
         rng: np.random.Generator,
         *,
         num_subjects: int | None = None,
-        glyphs: tuple[str, ...] | list[str] | None = None,
+        glyphs: Sequence[str] | None = None,
         ground: Ground | None = None,
         style: Style | None = None,
         relation: str | None = None,

@@ -124,6 +124,11 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(found, reverse=True)
 
 
+def set_aside(checkpoint: Path) -> None:
+    """Hides a damaged checkpoint, so that it neither counts as one of the kept nor is tried again."""
+    os.replace(checkpoint, checkpoint.with_name(f".damaged-{checkpoint.name}"))
+
+
 def read_position(checkpoint: Path) -> tuple[TrainingPosition, dict[str, Any]]:
     """Position and preset of a checkpoint, without its tensors.
 
@@ -156,6 +161,7 @@ def load_checkpoint(checkpoint: Path, module: nn.Module, optimizer: torch.optim.
         if unexpected or any(name not in _aliases(module) for name in missing):
             raise CheckpointError(f"checkpoint {checkpoint} is of another network: {(missing + unexpected)[0]} differs")
         optimizer.load_state_dict(unpack_optimizer(tensors, rest))
+        _match_layout(optimizer)
     except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise
@@ -164,6 +170,14 @@ def load_checkpoint(checkpoint: Path, module: nn.Module, optimizer: torch.optim.
     if "cuda" in random_state and torch.cuda.is_available():
         torch.cuda.set_rng_state(random_state["cuda"])
     return ema
+
+
+def _match_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Gives each moment the memory layout of its parameter, on which fused optimizers rely without a check."""
+    for parameter, entries in optimizer.state.items():
+        for name, value in entries.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                entries[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _random_state() -> dict[str, torch.Tensor]:

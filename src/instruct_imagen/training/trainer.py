@@ -35,6 +35,7 @@ from .checkpoint import (
     load_checkpoint,
     read_position,
     save_checkpoint,
+    set_aside,
 )
 from .loader import Collate, PositionSampler, StageDataset, make_loader
 from .monitor import Monitor
@@ -150,6 +151,7 @@ class Trainer:
                 average = load_checkpoint(checkpoint, self.plain_module, self.optimizer)
             except CheckpointError as error:
                 logger.warning("%s; trying an older one", error)
+                set_aside(checkpoint)
                 continue
             device = self.accelerator.device
             self.ema.shadow_params = [average[name].to(device) for name, _ in self.plain_module.named_parameters()]

@@ -7,7 +7,14 @@ from instruct_imagen.world.glyphs import DEFAULT_GROUPS, Glyph, GlyphPack, World
 from instruct_imagen.world.grounds import COLOURS, GROUND_KINDS, Ground, paint_ground, sample_ground
 from instruct_imagen.world.render import Render, render
 from instruct_imagen.world.scenes import RELATIONS, Scene, SceneSampler, Subject, relation_holds
-from instruct_imagen.world.splits import HELD_OUT_STYLES, Split, glyph_split, glyphs_of, style_split, styles_of
+from instruct_imagen.world.splits import (
+    HELD_OUT_STYLES,
+    Split,
+    glyph_split,
+    glyphs_of,
+    style_split,
+    styles_of,
+)
 from instruct_imagen.world.styles import STYLE_NAMES, Style, apply_style, sample_style, style_phrases
 
 __all__ = [

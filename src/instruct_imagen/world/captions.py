@@ -29,7 +29,12 @@ _COUNTABLE_STYLE_WORDS = frozenset(
 )
 
 _GROUND_PHRASES: Mapping[str, tuple[str, ...]] = {
-    "plain": ("on a {one} background", "against a {one} background", "in front of a {one} wall", "on plain {one}"),
+    "plain": (
+        "on a {one} background",
+        "against a {one} background",
+        "in front of a {one} wall",
+        "on plain {one}",
+    ),
     "gradient": (
         "on a {one} to {two} gradient background",
         "on a background fading from {one} to {two}",
@@ -52,7 +57,12 @@ _GROUND_PHRASES: Mapping[str, tuple[str, ...]] = {
     ),
     "beach": ("on a beach", "at the beach", "on a sandy beach", "on the sand by the sea"),
     "forest": ("in a forest", "in the woods", "among trees", "on a forest floor"),
-    "night sky": ("in the night sky", "under a starry sky", "against a night sky with stars", "among the stars"),
+    "night sky": (
+        "in the night sky",
+        "under a starry sky",
+        "against a night sky with stars",
+        "among the stars",
+    ),
     "room": ("in a room", "in a room with a window", "indoors, on a wooden floor", "inside a house"),
     "street": ("on a street", "in a street", "on a road in front of houses", "in a town street"),
     "snow": ("in the snow", "on a snowy field", "in a snowy landscape", "in falling snow"),
@@ -62,9 +72,19 @@ _GROUND_PHRASES: Mapping[str, tuple[str, ...]] = {
     "meadow": ("in a meadow", "in a field of flowers", "on a green meadow", "on the grass"),
     "sunset": ("at sunset", "in front of a sunset", "against an orange evening sky", "at sunset by the sea"),
     "city": ("in a city", "in front of a city skyline", "in front of tall buildings", "in the city"),
-    "mountains": ("in the mountains", "in front of mountains", "before snowy mountain peaks", "near mountains"),
+    "mountains": (
+        "in the mountains",
+        "in front of mountains",
+        "before snowy mountain peaks",
+        "near mountains",
+    ),
     "clouds": ("in the sky", "among clouds", "in a blue sky with clouds", "up in the clouds"),
-    "brick wall": ("in front of a brick wall", "by a brick wall", "against a red brick wall", "beside a brick wall"),
+    "brick wall": (
+        "in front of a brick wall",
+        "by a brick wall",
+        "against a red brick wall",
+        "beside a brick wall",
+    ),
     "table": ("on a table", "on a wooden table", "on a wooden tabletop", "on a kitchen table"),
 }
 
@@ -145,7 +165,9 @@ def with_article(words: str, sound: str | None = None) -> str:
     spoken = (sound or words).lower()
     if spoken.startswith(_DETERMINERS) or _is_plural_or_mass(spoken):
         return words
-    vowel = spoken.startswith(_VOWEL_SOUNDS) or (spoken[:1] in "aeiou" and not spoken.startswith(_CONSONANT_SOUNDS))
+    vowel = spoken.startswith(_VOWEL_SOUNDS) or (
+        spoken[:1] in "aeiou" and not spoken.startswith(_CONSONANT_SOUNDS)
+    )
     return f"{'an' if vowel else 'a'} {words}"
 
 

@@ -37,7 +37,14 @@ class _Board:
         self.polygon(colour, (left, top), (right, top), (right, bottom), (left, bottom))
 
     def ellipse(
-        self, colour: Colour | None, x: float, y: float, rx: float, ry: float, turn: float = 0, arc: Point = (0, 360)
+        self,
+        colour: Colour | None,
+        x: float,
+        y: float,
+        rx: float,
+        ry: float,
+        turn: float = 0,
+        arc: Point = (0, 360),
     ) -> None:
         """Filled ellipse or, with `arc`, the part of it between two angles in degrees; a hole if `colour` is None."""
         scale = _SIDE_PX * (1 << _SHIFT)
@@ -48,7 +55,9 @@ class _Board:
     def line(self, colour: Colour, width: float, *points: Point) -> None:
         """Draws a line through (x, y) points; `width` is a fraction of the side."""
         corners = np.rint(np.array(points) * _SIDE_PX * (1 << _SHIFT)).astype(np.int32)
-        cv2.polylines(self.pixels, [corners], False, (*colour, 255), round(width * _SIDE_PX), cv2.LINE_8, _SHIFT)
+        cv2.polylines(
+            self.pixels, [corners], False, (*colour, 255), round(width * _SIDE_PX), cv2.LINE_8, _SHIFT
+        )
 
 
 def draw_shapes() -> list[tuple[str, tuple[str, ...], np.ndarray]]:
@@ -246,7 +255,16 @@ def _ball(b: _Board, one: Colour, two: Colour) -> None:
 
 
 def _arrow(b: _Board, colour: Colour) -> None:
-    b.polygon(colour, (0.02, 0.38), (0.55, 0.38), (0.55, 0.14), (0.98, 0.5), (0.55, 0.86), (0.55, 0.62), (0.02, 0.62))
+    b.polygon(
+        colour,
+        (0.02, 0.38),
+        (0.55, 0.38),
+        (0.55, 0.14),
+        (0.98, 0.5),
+        (0.55, 0.86),
+        (0.55, 0.62),
+        (0.02, 0.62),
+    )
 
 
 def _cross(b: _Board, colour: Colour) -> None:

@@ -123,7 +123,9 @@ class SceneSampler:
         self.split = split
         self.glyphs = glyphs_of(pack.keys, split)
         if len(self.glyphs) < MAX_SUBJECTS:
-            raise WorldError(f"The pack {pack.name!r} has too few glyphs in the split {split!r}; add more pictures.")
+            raise WorldError(
+                f"The pack {pack.name!r} has too few glyphs in the split {split!r}; add more pictures."
+            )
         names = styles_of(STYLE_NAMES, split) if styles is None else tuple(styles)
         for name in names:
             if name not in STYLE_NAMES:
@@ -173,7 +175,11 @@ class SceneSampler:
         return self.sample(rng, glyphs=scene.glyphs, ground=ground, style=scene.style)
 
     def _choose_glyphs(
-        self, rng: np.random.Generator, num_subjects: int | None, glyphs: Sequence[str] | None, relation: str | None
+        self,
+        rng: np.random.Generator,
+        num_subjects: int | None,
+        glyphs: Sequence[str] | None,
+        relation: str | None,
     ) -> tuple[str, ...]:
         if glyphs is not None:
             if num_subjects not in (None, len(glyphs)):
@@ -185,7 +191,9 @@ class SceneSampler:
             num_subjects = len(glyphs)
         elif num_subjects is None:
             low = 0.0 if relation is None else NUM_SUBJECTS_SHARES[0]
-            num_subjects = 1 + int(np.searchsorted(np.cumsum(NUM_SUBJECTS_SHARES)[:-1], rng.uniform(low, 1), "right"))
+            num_subjects = 1 + int(
+                np.searchsorted(np.cumsum(NUM_SUBJECTS_SHARES)[:-1], rng.uniform(low, 1), "right")
+            )
         if not 1 <= num_subjects <= MAX_SUBJECTS:
             raise WorldError(f"A scene shows 1 to {MAX_SUBJECTS} subjects, not {num_subjects}.")
         if relation is not None and num_subjects < 2:
@@ -237,7 +245,9 @@ def _in_box(rng: np.random.Generator, subject: Subject, box: Box) -> Subject:
     return replace(subject, x=x, y=y)
 
 
-def _place_pair(rng: np.random.Generator, pair: list[Subject], relation: str | None, box: Box) -> list[Subject]:
+def _place_pair(
+    rng: np.random.Generator, pair: list[Subject], relation: str | None, box: Box
+) -> list[Subject]:
     """Places two subjects in a box so that the relation holds for the first."""
     if relation in ("in front of", "behind"):
         return _overlap_pair(rng, pair, box)

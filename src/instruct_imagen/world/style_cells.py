@@ -119,7 +119,9 @@ def brush_cells(size: int, length: float, width: float, salt: int = 0) -> Cells:
     unit = size / REFERENCE_SIZE_PX
     cell_px = 0.5 * length * unit
     rows, columns, count = _lattice(size, cell_px, 1.0, salt)
-    flow = cv2.resize(hash_unit(np.arange(36), salt + 5).reshape(6, 6), (count, count), interpolation=cv2.INTER_CUBIC)
+    flow = cv2.resize(
+        hash_unit(np.arange(36), salt + 5).reshape(6, 6), (count, count), interpolation=cv2.INTER_CUBIC
+    )
     wobble = hash_unit(np.arange(count * count), salt + 6).reshape(count, count)
     angle = (flow * 2.2 + wobble * 0.6) * np.float32(np.pi)
     order = hash_unit(np.arange(count * count), salt + 7)
@@ -167,7 +169,12 @@ def triangle_cells(size: int, cell: float, salt: int = 0) -> Cells:
 
 
 def _cells(
-    rows: np.ndarray, columns: np.ndarray, owner: np.ndarray, distance: np.ndarray, edge: np.ndarray, salt: int
+    rows: np.ndarray,
+    columns: np.ndarray,
+    owner: np.ndarray,
+    distance: np.ndarray,
+    edge: np.ndarray,
+    salt: int,
 ) -> Cells:
     """Looks up, for the cell that owns each pixel, what `Cells` tells of it."""
     shade = hash_unit(np.arange(rows.size), salt + 3)[owner]

@@ -104,9 +104,13 @@ def blueprint(canvas: Canvas, *, hue: float, spacing: float, fill: float) -> np.
 def contour_map(canvas: Canvas, *, interval: float, tint: float, line: float) -> np.ndarray:
     """Brown height lines over green, buff and white tints, as on a walker's map."""
     hills = 1.3 * canvas.window(tx.smooth_noise(canvas.size, 20, 20, 17))
-    height = tx.blur(canvas.grey(), 1.1 * canvas.unit) * np.where(canvas.mask, np.float32(1.0), np.float32(0.35))
+    height = tx.blur(canvas.grey(), 1.1 * canvas.unit) * np.where(
+        canvas.mask, np.float32(1.0), np.float32(0.35)
+    )
     height += np.where(canvas.mask, np.float32(0), 0.55 * hills)
-    stops = np.stack([tx.rgb(0.30 + tint, 0.42, 0.66), tx.rgb(0.20 + tint, 0.30, 0.88), tx.rgb(0.13, 0.22, 0.98)])
+    stops = np.stack(
+        [tx.rgb(0.30 + tint, 0.42, 0.66), tx.rgb(0.20 + tint, 0.30, 0.88), tx.rgb(0.13, 0.22, 0.98)]
+    )
     band = np.floor(height / interval).astype(np.float32)
     side = canvas.px(1) + 1
     lines = cv2.morphologyEx(band, cv2.MORPH_GRADIENT, np.ones((side, side), np.uint8)) > 0

@@ -120,7 +120,9 @@ def subject_outline(canvas: Canvas, width: float = 1.0) -> np.ndarray:
     return np.maximum(ring, steps > 0.12 * spread).astype(np.float32)
 
 
-def colour_edges(canvas: Canvas, threshold: float = 0.10, gain: float = 4.0, width: float = 1.0) -> np.ndarray:
+def colour_edges(
+    canvas: Canvas, threshold: float = 0.10, gain: float = 4.0, width: float = 1.0
+) -> np.ndarray:
     """Strength of colour steps, float32 [S, S] in [0, 1]."""
     side = canvas.px(width) + 1
     soft = blur(canvas.image, 0.6 * canvas.unit)
@@ -130,7 +132,9 @@ def colour_edges(canvas: Canvas, threshold: float = 0.10, gain: float = 4.0, wid
     return np.clip((strongest - threshold) * gain, 0, 1)
 
 
-def drawn_lines(canvas: Canvas, inner: float = 0.8, width: float = 1.0, threshold: float = 0.10) -> np.ndarray:
+def drawn_lines(
+    canvas: Canvas, inner: float = 0.8, width: float = 1.0, threshold: float = 0.10
+) -> np.ndarray:
     """Outline of the subject with the inner lines at strength `inner`."""
     edges = colour_edges(canvas, threshold=threshold, width=width)
     # Grounds are drawn more lightly than subjects, as an artist would.

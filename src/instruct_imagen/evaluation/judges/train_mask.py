@@ -10,7 +10,9 @@ with one version of torch; its own seeds are far from those of every suite.
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -28,40 +30,48 @@ from .mask import WEIGHTS, MaskNet, as_input
 logger = logging.getLogger(__name__)
 
 SEED = 7_300_000
-NUM_PICTURES = 90_112
+NUM_PICTURES = 114_688
 BATCH = 16
 PEAK_RATE = 4e-3
 
 
 def spoil(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A picture with faults that generated pictures have; uint8 [S, S, 3] in and out."""
-    values = picture.astype(np.float32)
+    """A picture with faults that generated pictures have, or two times in five as it is; uint8 [S, S, 3] each."""
+    if rng.random() < 0.4:
+        return picture
+    side = picture.shape[0]
+    values: np.ndarray = picture.astype(np.float32)
     if rng.random() < 0.3:  # drawn at half the size and enlarged
-        half = picture.shape[0] // 2
-        values = cv2.resize(values, (half, half), interpolation=cv2.INTER_AREA)
-        values = cv2.resize(values, picture.shape[:2], interpolation=cv2.INTER_CUBIC)
+        values = cv2.resize(values, (side // 2, side // 2), interpolation=cv2.INTER_AREA)
+        values = cv2.resize(values, (side, side), interpolation=cv2.INTER_CUBIC)
     if rng.random() < 0.5:
         values = cv2.GaussianBlur(values, (0, 0), float(rng.uniform(0.3, 1.6)))
     if rng.random() < 0.5:  # colours off: contrast, cast and fading
         values = 128 + (values - 128) * rng.uniform(0.6, 1.2) * rng.uniform(0.9, 1.1, 3).astype(np.float32)
-        values += rng.normal(0, 10, 3).astype(np.float32)
+        values = values + rng.normal(0, 10, 3).astype(np.float32)
     if rng.random() < 0.3:  # blotches
         coarse = rng.normal(0, 14, (8, 8, 3)).astype(np.float32)
-        values = values + cv2.resize(coarse, picture.shape[:2], interpolation=cv2.INTER_CUBIC)
+        values = values + cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
     if rng.random() < 0.5:
         values = values + rng.normal(0, rng.uniform(2, 24), values.shape).astype(np.float32)
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def draw_batch(
-    sampler: SceneSampler, pack: GlyphPack, rng: np.random.Generator, size: int
-) -> tuple[Tensor, Tensor]:
-    """Pictures, float [size, 3, 64, 64] in -1..1, and their masks, float [size, 64, 64] of 0 and 1."""
-    counts = [1 if rng.random() < 0.5 else None for _ in range(size)]
-    scenes = [sampler.sample(rng, num_subjects=count, style=PLAIN_STYLE) for count in counts]
-    renders = [render(scene, pack, JUDGE_SIZE_PX) for scene in scenes]
-    pictures = as_input([spoil(picture.image, rng) for picture in renders])
-    return pictures, torch.from_numpy(np.stack([picture.mask for picture in renders])).float()
+def draw_batches(
+    sampler: SceneSampler, pack: GlyphPack, rng: np.random.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches without end; each set of scenes makes two, one of them mirrored, with other faults.
+
+    Yields:
+        Pictures, float [B, 3, 64, 64] in -1..1, and their masks, float [B, 64, 64] of 0 and 1.
+    """
+    while True:
+        counts = [1 if rng.random() < 0.5 else None for _ in range(BATCH)]
+        scenes = [sampler.sample(rng, num_subjects=count, style=PLAIN_STYLE) for count in counts]
+        renders = [render(scene, pack, JUDGE_SIZE_PX) for scene in scenes]
+        masks = torch.from_numpy(np.stack([picture.mask for picture in renders])).float()
+        yield as_input([spoil(picture.image, rng) for picture in renders]), masks
+        yield as_input([spoil(picture.image, rng) for picture in renders]).flip(-1), masks.flip(-1)
 
 
 def loss_of(logits: Tensor, masks: Tensor) -> Tensor:
@@ -77,19 +87,18 @@ def train(pack: GlyphPack, num_pictures: int = NUM_PICTURES, seed: int = SEED) -
 
     Args:
         pack: the glyphs; only those of the training split are shown.
-        num_pictures: how many pictures to train on, each seen once.
+        num_pictures: how many pictures to train on; each scene is seen twice.
         seed: of the weights and of the pictures.
     """
     torch.manual_seed(seed)
-    net = MaskNet().to(memory_format=torch.channels_last)
-    sampler, rng = SceneSampler(pack, "train"), np.random.default_rng(seed)
+    net = MaskNet()
+    batches = draw_batches(SceneSampler(pack, "train"), pack, np.random.default_rng(seed))
     num_steps = max(2, num_pictures // BATCH)
     optimizer = torch.optim.AdamW(net.parameters(), PEAK_RATE, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, num_steps, pct_start=0.1)
-    for step in range(num_steps):
-        pictures, masks = draw_batch(sampler, pack, rng, BATCH)
+    for step, (pictures, masks) in enumerate(itertools.islice(batches, num_steps)):
         with torch.autocast("cpu", torch.bfloat16):
-            logits = net(pictures.to(memory_format=torch.channels_last))
+            logits = net(pictures)
         loss = loss_of(logits.float(), masks)
         optimizer.zero_grad()
         loss.backward()
