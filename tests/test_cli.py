@@ -64,7 +64,20 @@ def test_generate_reads_json_and_more_pictures_of_one_marker(fox: Path, model_fo
     assert run("generate", "draw [ref#1]", *arguments, *common) == 0
     first, second = (np.asarray(Image.open(tmp_path / name), dtype=int) for name in ("a.png", "b.png"))
     assert np.abs(first - second).max() <= 2  # the same picture twice says nothing new
-    assert run("generate", "draw [ref#1]", "--ref", f"{fox}=fox", "--sampler", "paper", "--out", tmp_path / "c.png", *common) == 0
+    assert (
+        run(
+            "generate",
+            "draw [ref#1]",
+            "--ref",
+            f"{fox}=fox",
+            "--sampler",
+            "paper",
+            "--out",
+            tmp_path / "c.png",
+            *common,
+        )
+        == 0
+    )
 
 
 def bad_calls() -> dict[str, tuple[str, ...]]:

@@ -36,4 +36,9 @@ def test_the_papers_guidance_oscillates_between_25_and_none():
 
 def test_constant_guidance_in_a_part_of_the_steps():
     guidance = ConstantGuidance(4.0, 2.0, start=0.25, stop=0.75)
-    assert [guidance.scales(step, 4) for step in range(4)] == [Scales(1.0), Scales(4.0, 2.0), Scales(4.0, 2.0), Scales(1.0)]
+    assert [guidance.scales(step, 4) for step in range(4)] == [
+        Scales(1.0),
+        Scales(4.0, 2.0),
+        Scales(4.0, 2.0),
+        Scales(1.0),
+    ]

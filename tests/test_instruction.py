@@ -91,9 +91,7 @@ def test_aliases_become_the_marker(marker: str) -> None:
         ("Füchse 狐 👩‍🚀 [ref#1]", 1, "Füchse 狐 👩‍🚀 [ref#1]"),
     ],
 )
-def test_plain_words_are_markers_only_where_they_must_be(
-    text: str, num_references: int, expected: str
-) -> None:
+def test_plain_words_are_markers_only_where_they_must_be(text: str, num_references: int, expected: str) -> None:
     assert Instruction.build(text, [(RED, "fox")] * num_references).text == expected
 
 
@@ -241,13 +239,9 @@ def test_long_pictures_are_reduced(kind: str) -> None:
     assert Reference(Image.new("L", (1, 4096)), "", 1).image.size == (1, MAX_SIDE_PX)
 
 
-@pytest.mark.parametrize(
-    ("width", "height"), [(10_000, 6_000), (10_000, 10_000), (60_000, 60_000), (2**31 - 1, 1)]
-)
+@pytest.mark.parametrize(("width", "height"), [(10_000, 6_000), (10_000, 10_000), (60_000, 60_000), (2**31 - 1, 1)])
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_a_giant_is_refused_before_it_is_decoded(
-    width: int, height: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_giant_is_refused_before_it_is_decoded(width: int, height: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert width * height > MAX_PIXELS
 
     def decode(self: object) -> None:
@@ -293,13 +287,7 @@ def test_pictures_are_read_from_paths_bytes_and_files(tmp_path: Path) -> None:
     path = tmp_path / "red.png"
     RED.save(path)
     with path.open("rb") as file:
-        assert (
-            load_image(path)
-            == load_image(str(path))
-            == load_image(path.read_bytes())
-            == load_image(file)
-            == RED
-        )
+        assert load_image(path) == load_image(str(path)) == load_image(path.read_bytes()) == load_image(file) == RED
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -402,9 +390,7 @@ def test_pictures_are_found_by_relative_path_absolute_path_and_data_url(tmp_path
             "references": [{"marker": 1, "text": "fox", "image": image}],
         }
         (tmp_path / "a.json").write_text(json.dumps(content))
-        assert Instruction.from_json(tmp_path / "a.json") == Instruction.build(
-            "Draw [ref#1].", [(RED, "fox")]
-        )
+        assert Instruction.from_json(tmp_path / "a.json") == Instruction.build("Draw [ref#1].", [(RED, "fox")])
 
 
 def test_the_neighbours_layout_is_read(tmp_path: Path) -> None:

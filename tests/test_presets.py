@@ -36,7 +36,11 @@ def test_overrides_are_typed():
             "pack=font",
         ],
     )
-    assert (preset.model.size_px, preset.stages[0].steps, preset.stages[1].steps) == (16, 7, PRESETS["debug"].stages[1].steps)
+    assert (preset.model.size_px, preset.stages[0].steps, preset.stages[1].steps) == (
+        16,
+        7,
+        PRESETS["debug"].stages[1].steps,
+    )
     assert [stage.learning_rate for stage in preset.stages] == [1.0] * 3
     assert (preset.model.prediction_type, preset.model.channels) == ("epsilon", (8, 16))
     assert (preset.model.text.dim, preset.pack) == (64, "font")

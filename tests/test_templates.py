@@ -136,9 +136,7 @@ def test_training_tasks_have_a_hundred_varied_templates_and_hold_a_tenth_out(tas
     assert len({" ".join(text.split()[:2]) for text in texts}) >= 45, "openings vary"
     lengths = sorted(len(text.split()) for text in texts)
     assert lengths[len(lengths) // 10] + 5 <= lengths[-len(lengths) // 10], "lengths vary"
-    assert (
-        sum(text.endswith("?") for text in texts) >= 3 and sum(text[-1] not in ".?!" for text in texts) >= 3
-    )
+    assert sum(text.endswith("?") for text in texts) >= 3 and sum(text[-1] not in ".?!" for text in texts) >= 3
     assert sum(text.startswith("{") for text in texts) >= 3, "caption-first forms"
 
 
@@ -177,9 +175,7 @@ def test_fill_capitalises_sentences_and_settles_punctuation() -> None:
     assert fill(Template("{caption}, from {ref1}."), caption="a fox") == "A fox, from [ref#1]."
     assert fill(Template("See {ref1}. {caption}."), caption="a fox") == "See [ref#1]. A fox."
     assert fill(Template("Draw {caption}."), caption=" a  fox\n on a beach. ") == "Draw a fox on a beach."
-    assert (
-        fill(Template("Draw {caption}."), caption="a sign that says stop!") == "Draw a sign that says stop!"
-    )
+    assert fill(Template("Draw {caption}."), caption="a sign that says stop!") == "Draw a sign that says stop!"
     assert fill(Template("caption: {caption}"), caption="a fox") == "caption: a fox"
     for style, expected in [
         ("oil painting", "an oil painting"),
@@ -207,9 +203,7 @@ def test_fill_refuses_wrong_slots(slots: dict[str, str], message: str) -> None:
         fill(Template("Draw {caption} after {ref1}."), **slots)
 
 
-@pytest.mark.parametrize(
-    "text", ["Draw {caption", "Draw {Caption}", "Draw {}", "Draw {caption!r}", "{ref2} only"]
-)
+@pytest.mark.parametrize("text", ["Draw {caption", "Draw {Caption}", "Draw {}", "Draw {caption!r}", "{ref2} only"])
 def test_a_malformed_template_is_refused(text: str) -> None:
     with pytest.raises(TemplateError):
         Template(text)
@@ -230,9 +224,7 @@ def test_reference_texts(kind: str) -> None:
 
 def test_reference_text_slots() -> None:
     rng = random.Random(1)
-    assert all("{" not in reference_text("style", rng) for _ in range(100)), (
-        "generic wordings without a style"
-    )
+    assert all("{" not in reference_text("style", rng) for _ in range(100)), "generic wordings without a style"
     for kind, slots, message in [
         ("subject", {}, "lacks the slot {subject}"),
         ("edge", {"subject": "fox"}, "no use for the slot {subject}"),

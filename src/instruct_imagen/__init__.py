@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .guidance import ConstantGuidance, OscillatingGuidance
     from .errors import InstructionError
+    from .guidance import ConstantGuidance, OscillatingGuidance
     from .instruction import Instruction, Reference
     from .pictures import load_image
     from .pipeline import InstructImagenPipeline

@@ -40,7 +40,7 @@ class LayerKeyValue:
 
 @dataclass(frozen=True)
 class KeyValueCache:
-    """What every attention layer reads, in the order of `InstructUNet.context_processors`.
+    """What every attention layer reads, in the order of `InstructUNet.context_layers`.
 
     Attributes:
         layers: one entry per attention layer.
@@ -194,7 +194,7 @@ class ContextAttnProcessor(nn.Module):
         attn: Attention,
         tokens_BNC: torch.Tensor,
         layer: LayerKeyValue,
-        context_mask: torch.Tensor | None,
+        context_mask: torch.Tensor,
         grid: tuple[int, int],
     ) -> torch.Tensor:
         queries = tokens_BNC

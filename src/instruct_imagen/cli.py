@@ -25,7 +25,9 @@ class UsageError(UserError):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING if options.quiet else logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.WARNING if options.quiet else logging.INFO, format="%(message)s", stream=sys.stderr
+    )
     for name in ("httpx", "accelerate", "diffusers", "transformers", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -104,7 +106,11 @@ def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     command.add_argument("--minutes", type=_positive_number, metavar="M", help="stop after so many minutes")
     command.add_argument("--resume", choices=("latest",), help="continue from the newest good checkpoint in DIR")
     command.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a preset field, such as stages.0.steps=100"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a preset field, such as stages.0.steps=100",
     )
     command.set_defaults(run=_train)
     return command
@@ -113,7 +119,9 @@ def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 def _add_evaluate(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     command = commands.add_parser("evaluate", help="measure how well a model follows instructions")
     command.add_argument("--suite", default="quick", metavar="NAME")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="scores.json and contact sheets go here")
+    command.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="scores.json and contact sheets go here"
+    )
     command.add_argument("--count", type=_positive, metavar="N", help="instructions per task (the suite's own)")
     command.add_argument("--guidance", type=float, default=3.0, help="guidance scale (%(default)s)")
     command.add_argument("--image-guidance", type=float, help="separate guidance scale of the references")

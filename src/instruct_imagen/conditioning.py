@@ -75,9 +75,7 @@ def to_unit_range(images: torch.Tensor) -> torch.Tensor:
     return images.float() / 127.5 - 1.0
 
 
-def make_prompt_batch(
-    prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, size_px: int
-) -> PromptBatch:
+def make_prompt_batch(prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, size_px: int) -> PromptBatch:
     """Tokenizes texts and stacks references.
 
     Args:
@@ -156,9 +154,7 @@ class ConditioningEncoder:
         return states * mask[..., None].to(states.dtype)
 
     @staticmethod
-    def _place(
-        features: torch.Tensor, batch: PromptBatch, num_rows: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _place(features: torch.Tensor, batch: PromptBatch, num_rows: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Puts the features of R references into [B, slots, C, h, w]; empty places are zero and masked."""
         num_slots = int(batch.reference_slots.max()) + 1
         index = (batch.reference_rows, batch.reference_slots)

@@ -279,9 +279,7 @@ class Instruction:
             content = _read_json(Path(source))
             base = Path(base_dir) if base_dir is not None else Path(source).parent
         if not isinstance(content, Mapping):
-            raise InstructionError(
-                'the JSON must be an object such as {"instruction": "...", "references": []}.'
-            )
+            raise InstructionError('the JSON must be an object such as {"instruction": "...", "references": []}.')
         if "input_images" in content or "task_type" in content:
             return cls._from_input_images(content, base, paths)
         _check_keys(content, {"instruction"}, {"references"}, "the instruction")
@@ -329,9 +327,7 @@ class Instruction:
         """
         path = Path(path)
         names = [f"{path.stem}.ref{index}.png" for index in range(len(self.references))]
-        files = {
-            path.with_name(name): _png(ref.image) for name, ref in zip(names, self.references, strict=True)
-        }
+        files = {path.with_name(name): _png(ref.image) for name, ref in zip(names, self.references, strict=True)}
         files[path] = (json.dumps(self.to_json(names), ensure_ascii=False, indent=2) + "\n").encode()
         path.parent.mkdir(parents=True, exist_ok=True)
         suffix = f".{secrets.token_hex(6)}.tmp"

@@ -61,7 +61,7 @@ def build_text_encoder(config: TextEncoderConfig, vocab_size: int) -> T5EncoderM
 
 
 def build_scheduler(config: ModelConfig) -> DDPMScheduler:
-    """The paper's schedule: cosine, 1,000 training steps, DDPM (A.2.2); dynamic thresholding keeps guidance in range."""
+    """The paper's schedule: cosine, 1,000 training steps, DDPM (A.2.2); clean pictures are clipped to -1..1."""
     return DDPMScheduler(
         num_train_timesteps=NUM_TRAIN_TIMESTEPS,
         beta_schedule="squaredcos_cap_v2",

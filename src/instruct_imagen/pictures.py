@@ -33,8 +33,7 @@ def check_size(width: int, height: int, name: str) -> None:
         raise InstructionError(f"{name} is {width} x {height} pixels; a picture needs at least one pixel.")
     if width * height > MAX_PIXELS:
         raise InstructionError(
-            f"{name} is {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} megapixels; "
-            "reduce it first."
+            f"{name} is {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} megapixels; reduce it first."
         )
 
 

@@ -93,6 +93,7 @@ class InstructImagenPipeline(DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "text_encoder->unet"
+    scheduler: SchedulerMixin
 
     def __init__(
         self,
@@ -157,7 +158,7 @@ class InstructImagenPipeline(DiffusionPipeline):
         callback_on_step_end: Callable[[InstructImagenPipeline, int, int, dict[str, Any]], dict[str, Any]]
         | None = None,
         drop_context: bool = False,
-    ) -> InstructImagenOutput | tuple[Any]:
+    ) -> Any:
         """Draws pictures.
 
         Args:
@@ -183,7 +184,9 @@ class InstructImagenPipeline(DiffusionPipeline):
         self._check(instructions, num_inference_steps, num_images_per_prompt, generator, output_type)
         schedule = guidance or ConstantGuidance(guidance_scale, image_guidance_scale)
         device, num_images = self._execution_device, len(instructions) * num_images_per_prompt
-        branches = self._encode_branches(instructions, schedule, num_inference_steps, num_images_per_prompt, drop_context)
+        branches = self._encode_branches(
+            instructions, schedule, num_inference_steps, num_images_per_prompt, drop_context
+        )
         shape = (num_images, 3, self.size_px, self.size_px)
         generators = list(generator) if isinstance(generator, Sequence) else generator
         sample = randn_tensor(shape, generator=generators, device=device, dtype=self.unet.dtype)

@@ -193,7 +193,9 @@ def _replace(config: Any, path: list[str], text: str, override: str) -> Any:
         return tuple(
             _replace(item, path[1:], text, override) if index in chosen else item for index, item in enumerate(config)
         )
-    if not dataclasses.is_dataclass(config) or path[0] not in {f.name for f in dataclasses.fields(config)}:
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        raise PresetError(f"{override!r}: there is no field {path[0]!r}")
+    if path[0] not in {f.name for f in dataclasses.fields(config)}:
         raise PresetError(f"{override!r}: there is no field {path[0]!r}")
     value = getattr(config, path[0])
     if len(path) > 1:

@@ -52,7 +52,5 @@ class WorldSource:
             return self.tasks.caption_only(rng, key).example
         if self.stage == "stage1":
             return self.tasks.cluster(rng, key).example
-        task = self._names[
-            min(int(np.searchsorted(self._bounds, rng.random(), "right")), len(self._names) - 1)
-        ]
+        task = self._names[min(int(np.searchsorted(self._bounds, rng.random(), "right")), len(self._names) - 1)]
         return self.tasks.build(task, rng, key).example

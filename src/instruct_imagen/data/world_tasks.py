@@ -129,16 +129,12 @@ class WorldTasks:
             kind = CONTROL_KINDS[int(rng.integers(len(CONTROL_KINDS)))]
             plain = caption(replace(scene, style=PLAIN_STYLE), self.pack, rng)
             image = control_picture(kind, picture, rng)
-            example = Example(
-                Instruction(f"{reference_text(kind, rng)} of {plain}", ()), _image(image), "text", key
-            )
+            example = Example(Instruction(f"{reference_text(kind, rng)} of {plain}", ()), _image(image), "text", key)
             return WorldExample(example, scene, picture)
         if rng.random() < 0.3:
             options = _templates("text", self.wording)
             text = fill(options[int(rng.integers(len(options)))], caption=text)
-        return WorldExample(
-            Example(Instruction(text, ()), _image(picture.image), "text", key), scene, picture
-        )
+        return WorldExample(Example(Instruction(text, ()), _image(picture.image), "text", key), scene, picture)
 
     def cluster(self, rng: np.random.Generator, key: str, size: int = 5) -> WorldExample:
         """A stage-1 example: one target and three context pairs out of a cluster of `size` similar pictures (A.2.2).
@@ -240,8 +236,7 @@ class WorldTasks:
     def _multi_subject(self, rng: np.random.Generator) -> _Draft:
         scene = self.sampler.sample(rng, num_subjects=2, style=PLAIN_STYLE)
         words = [
-            f"{order} {self._subject_word(g, rng)}"
-            for order, g in zip(("first", "second"), scene.glyphs, strict=True)
+            f"{order} {self._subject_word(g, rng)}" for order, g in zip(("first", "second"), scene.glyphs, strict=True)
         ]
         text = caption(scene, self.pack, rng, subject_words=[f"the {word}" for word in words])
         references = tuple(self._subject_pairs(g, w, rng) for g, w in zip(scene.glyphs, words, strict=True))

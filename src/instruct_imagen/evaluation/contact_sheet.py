@@ -36,9 +36,7 @@ def contact_sheet(
     step = TILE_PX + _GAP_PX
     block_width = len(titles) * step + _FIGURE_PX
     rows_per_block = -(-num_rows // 2)
-    sheet = Image.new(
-        "RGB", (2 * block_width + _GAP_PX, _HEADER_PX + rows_per_block * step + _GAP_PX), _PAPER
-    )
+    sheet = Image.new("RGB", (2 * block_width + _GAP_PX, _HEADER_PX + rows_per_block * step + _GAP_PX), _PAPER)
     pen = ImageDraw.Draw(sheet)
     for block in range(2):
         for column, title in enumerate(titles):

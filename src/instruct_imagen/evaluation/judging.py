@@ -26,6 +26,7 @@ class Judges:
 
     def __init__(self, pack: GlyphPack) -> None:
         self.pack = pack
+        self._measured: dict[tuple[object, ...], float] = {}
 
     @cached_property
     def identity(self) -> IdentityJudge:
@@ -37,9 +38,7 @@ class Judges:
         """Which style."""
         return StyleJudge.calibrated(self.pack)
 
-    def figures(
-        self, name: JudgeName, pictures: Sequence[np.ndarray], cases: Sequence[SuiteCase]
-    ) -> np.ndarray:
+    def figures(self, name: JudgeName, pictures: Sequence[np.ndarray], cases: Sequence[SuiteCase]) -> np.ndarray:
         """How well each picture does what its case asks.
 
         Args:
@@ -53,33 +52,32 @@ class Judges:
         seen = [judged(picture) for picture in pictures]
         if name == "mask":
             regions = shipped_mask_judge().regions(seen)
-            figures = [
-                mask_iou(region, case.world.picture.mask) for region, case in zip(regions, cases, strict=True)
-            ]
+            figures = [mask_iou(region, case.world.picture.mask) for region, case in zip(regions, cases, strict=True)]
         elif name == "edge":
             figures = [picture_edge_f1(*pair) for pair in zip(seen, map(_wanted_edges, cases), strict=True)]
         elif name == "style":
             found = self.style.names(seen)
-            figures = [
-                float(style == case.world.scene.style.name) for style, case in zip(found, cases, strict=True)
-            ]
+            figures = [float(style == case.world.scene.style.name) for style, case in zip(found, cases, strict=True)]
         else:
-            chosen = [
-                self.identity.choose(*pair) for pair in zip(seen, (c.candidates for c in cases), strict=True)
-            ]
-            figures = [
-                float(glyph == case.world.scene.glyphs[0]) for glyph, case in zip(chosen, cases, strict=True)
-            ]
+            chosen = [self.identity.choose(*pair) for pair in zip(seen, (c.candidates for c in cases), strict=True)]
+            figures = [float(glyph == case.world.scene.glyphs[0]) for glyph, case in zip(chosen, cases, strict=True)]
         return np.array(figures, dtype=np.float64)
 
     def ceiling(self, name: JudgeName, cases: Sequence[SuiteCase]) -> float:
         """The mean figure of the true pictures: what the judge gives to perfection."""
-        return float(self.figures(name, [case.truth for case in cases], cases).mean())
+        return self._figure_of_truth(name, cases, 0)
 
     def floor(self, name: JudgeName, cases: Sequence[SuiteCase]) -> float:
         """The mean figure of true pictures of other instructions, each handed on by one: what ignoring all gets."""
-        shifted = [case.truth for case in [*cases[1:], *cases[:1]]]
-        return float(self.figures(name, shifted, cases).mean())
+        return self._figure_of_truth(name, cases, 1)
+
+    def _figure_of_truth(self, name: JudgeName, cases: Sequence[SuiteCase], shift: int) -> float:
+        """Mean figure of true pictures handed on by `shift`; measured once for tasks with the same instructions."""
+        same = (name, shift, tuple((case.instruction.text, case.seed) for case in cases))
+        if same not in self._measured:
+            shifted = [case.truth for case in [*cases[shift:], *cases[:shift]]]
+            self._measured[same] = float(self.figures(name, shifted, cases).mean())
+        return self._measured[same]
 
 
 def copied_share(pictures: Sequence[np.ndarray], cases: Sequence[SuiteCase]) -> float | None:

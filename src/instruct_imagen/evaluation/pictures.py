@@ -27,9 +27,7 @@ def judged(picture: np.ndarray, size_px: int = JUDGE_SIZE_PX) -> np.ndarray:
     """
     picture = np.asarray(picture)
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape != (len(picture), len(picture), 3):
-        raise ValueError(
-            f"A picture to judge must be uint8 [S, S, 3], not {picture.dtype} {list(picture.shape)}."
-        )
+        raise ValueError(f"A picture to judge must be uint8 [S, S, 3], not {picture.dtype} {list(picture.shape)}.")
     if len(picture) == size_px:
         return picture
     method = Image.Resampling.BOX if len(picture) > size_px else Image.Resampling.LANCZOS

@@ -114,9 +114,7 @@ def _generated(task: SuiteTask, cases: Sequence[SuiteCase], generate: ImageGener
             drop_context=task.drop_context,
         )
         if len(drawn) != len(batch):
-            raise EvaluationError(
-                f"The generator returned {len(drawn)} pictures for {len(batch)} instructions."
-            )
+            raise EvaluationError(f"The generator returned {len(drawn)} pictures for {len(batch)} instructions.")
         for picture in drawn:
             side = len(picture)
             if picture.dtype != np.uint8 or picture.shape != (side, side, 3):

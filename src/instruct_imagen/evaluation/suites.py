@@ -29,6 +29,7 @@ from ..world import (
     SceneSampler,
     Split,
     Style,
+    canny_edges,
     edge_map,
     glyphs_of,
     styles_of,
@@ -37,6 +38,7 @@ from .pictures import JUDGE_SIZE_PX
 
 JudgeName = Literal["mask", "edge", "style", "identity"]
 NUM_CANDIDATES = 16
+MIN_EDGE_PX = 48
 
 
 class EvaluationError(UserError):
@@ -176,9 +178,7 @@ class _OneSubjectSampler(SceneSampler):
     ) -> Scene:
         """As its base class does it, for one subject whatever number is asked for."""
         style = PLAIN_STYLE if style is None else style
-        return super().sample(
-            rng, num_subjects=1, glyphs=glyphs, ground=ground, style=style, relation=relation
-        )
+        return super().sample(rng, num_subjects=1, glyphs=glyphs, ground=ground, style=style, relation=relation)
 
 
 def _builder(task: SuiteTask, pack: GlyphPack) -> WorldTasks:
@@ -211,6 +211,8 @@ def _case(task: SuiteTask, builder: WorldTasks, seed: tuple[int, int, int], inde
     rng = np.random.default_rng(seed)
     key = f"{task.name}/{index}"
     world = builder.build(task.task, rng, key)
+    while task.judge == "edge" and np.count_nonzero(canny_edges(world.picture.image)) < MIN_EDGE_PX:
+        world = builder.build(task.task, rng, key)  # too pale for the edge detector: nothing to follow
     if task.task == "subject":
         world = _with_one_reference(world)
     if task.judge == "edge":

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..errors import UserError
+from ..presets import Preset, preset_from_dict, preset_to_dict
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ class TrainingState:
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Splits an optimizer's state into tensors, keyed `INDEX.NAME`, and JSON-able rest."""
     state = optimizer.state_dict()
-    tensors, plain = {}, {}
+    tensors: dict[str, torch.Tensor] = {}
+    plain: dict[str, Any] = {}
     for index, entries in state["state"].items():
         for name, value in entries.items():
             target: dict[str, Any] = tensors if isinstance(value, torch.Tensor) else plain
@@ -81,7 +83,7 @@ def unpack_optimizer(tensors: Mapping[str, torch.Tensor], rest: Mapping[str, Any
 
 
 def save_checkpoint(
-    folder: Path, state: TrainingState, position: TrainingPosition, stage: str, preset: Mapping[str, Any], keep: int = 2
+    folder: Path, state: TrainingState, position: TrainingPosition, preset: Preset, keep: int = 2
 ) -> Path:
     """Writes a checkpoint beside the others and renames it into place; older ones than the last `keep` go.
 
@@ -89,12 +91,12 @@ def save_checkpoint(
         folder: `OUT/checkpoints`.
         state: networks, average, optimizer.
         position: where the run stands.
-        stage: name of the stage, for the folder's name.
         preset: the resolved preset, checked on resumption.
 
     Returns:
         The checkpoint's folder.
     """
+    stage = preset.stages[min(position.stage_index, len(preset.stages) - 1)].stage
     name = f"{position.total_steps:08d}-{stage}-{position.step:07d}"
     partial, final = folder / f".{name}.partial", folder / name
     shutil.rmtree(partial, ignore_errors=True)
@@ -105,7 +107,7 @@ def save_checkpoint(
     tensors, rest = pack_optimizer(state.optimizer)
     save_file({key: value.cpu().contiguous() for key, value in tensors.items()}, partial / "optimizer.safetensors")
     save_file(_random_state(), partial / "random.safetensors")
-    description = {"position": asdict(position), "preset": dict(preset), "optimizer": rest}
+    description = {"position": asdict(position), "preset": preset_to_dict(preset), "optimizer": rest}
     (partial / STATE_FILE).write_text(json.dumps(description, indent=1))
     for file in partial.iterdir():
         _sync(file)
@@ -129,7 +131,7 @@ def set_aside(checkpoint: Path) -> None:
     os.replace(checkpoint, checkpoint.with_name(f".damaged-{checkpoint.name}"))
 
 
-def read_position(checkpoint: Path) -> tuple[TrainingPosition, dict[str, Any]]:
+def read_position(checkpoint: Path) -> tuple[TrainingPosition, Preset]:
     """Position and preset of a checkpoint, without its tensors.
 
     Raises:
@@ -137,7 +139,7 @@ def read_position(checkpoint: Path) -> tuple[TrainingPosition, dict[str, Any]]:
     """
     try:
         description = json.loads((checkpoint / STATE_FILE).read_text())
-        return TrainingPosition(**description["position"]), description["preset"]
+        return TrainingPosition(**description["position"]), preset_from_dict(description["preset"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"checkpoint {checkpoint} is damaged: {error}") from error
 

@@ -51,9 +51,7 @@ class StageDataset(Dataset[PreparedExample]):
         return prepare(example, self.model, self.stage, rng)
 
 
-def prepare(
-    example: Example, model: ModelConfig, stage: StageConfig, rng: np.random.Generator
-) -> PreparedExample:
+def prepare(example: Example, model: ModelConfig, stage: StageConfig, rng: np.random.Generator) -> PreparedExample:
     """Draws condition dropout (A.2.2) and stratified noise levels: one in each K-th of 0..1."""
     draw = rng.random()
     drop_both = draw < stage.drop_both

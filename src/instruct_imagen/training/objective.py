@@ -33,13 +33,23 @@ class TrainingBatch:
 
     def to(self, device: torch.device) -> TrainingBatch:
         """Moves every tensor."""
-        moved = (x.to(device) for x in (self.prompts, self.targets, self.noise, self.levels))
-        return TrainingBatch(*moved, tasks=self.tasks)
+        return TrainingBatch(
+            self.prompts.to(device),
+            self.targets.to(device),
+            self.noise.to(device),
+            self.levels.to(device),
+            self.tasks,
+        )
 
     def pin_memory(self) -> TrainingBatch:
         """Pins every tensor; called by the data loader on a CUDA machine."""
-        pinned = (x.pin_memory() for x in (self.prompts, self.targets, self.noise, self.levels))
-        return TrainingBatch(*pinned, tasks=self.tasks)
+        return TrainingBatch(
+            self.prompts.pin_memory(),
+            self.targets.pin_memory(),
+            self.noise.pin_memory(),
+            self.levels.pin_memory(),
+            self.tasks,
+        )
 
 
 def clean_from_prediction(
@@ -107,7 +117,5 @@ class TrainingModule(nn.Module):
         timesteps = (batch.levels.flatten() * num_timesteps).long().clamp(max=num_timesteps - 1)
         noisy = self.scheduler.add_noise(clean, noise, timesteps)
         prediction = self.unet(noisy, timesteps, conditioning.text_BLE, conditioning.cache).float()
-        loss = denoising_loss(
-            prediction, clean, noise, noisy, timesteps, self.scheduler, self.max_loss_weight
-        )
+        loss = denoising_loss(prediction, clean, noise, noisy, timesteps, self.scheduler, self.max_loss_weight)
         return loss.view(-1, num_levels).mean(1)

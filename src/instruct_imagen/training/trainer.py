@@ -1,6 +1,6 @@
 """The training loop: every stage of every preset runs through `Trainer.run`.
 
-    instruct-imagen train --preset nano --out runs/nano --minutes 120 --resume latest
+instruct-imagen train --preset nano --out train/nano --minutes 120 --resume latest
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..data.mixture import WorldSource
 from ..errors import UserError
 from ..files import make_folder
 from ..model import build_model
-from ..presets import Preset, StageConfig, preset_to_dict, write_preset
+from ..presets import Preset, StageConfig, write_preset
 from ..text import load_tokenizer, train_tokenizer
 from ..world import load_pack
 from .checkpoint import (
@@ -107,8 +107,9 @@ class Trainer:
         self.pack = load_pack(preset.pack).prepare()
         make_folder(out)
         self.accelerator = Accelerator(mixed_precision="bf16", log_with="tensorboard", project_dir=str(out))
-        if not (out / "tokenizer").is_dir():
+        if self.accelerator.is_main_process and not (out / "tokenizer").is_dir():
             train_tokenizer(self.pack, preset.model.text, out / "tokenizer")
+        self.accelerator.wait_for_everyone()
         set_seed(seed)
         self.parts = build_model(preset.model, load_tokenizer(out / "tokenizer"))
         self.position = TrainingPosition(0, 0, seed)
@@ -144,7 +145,9 @@ class Trainer:
         """Loads the newest good checkpoint; a damaged one is passed over with a warning."""
         for checkpoint in self._found:
             try:
-                self.position, _ = read_position(checkpoint)
+                self.position, trained = read_position(checkpoint)
+                if trained.model != self.preset.model:
+                    raise TrainingError(f"{checkpoint} is of another model; repeat the --set it was started with")
                 if self.position.stage_index >= len(self.preset.stages):
                     return True
                 self._start_stage()
@@ -164,7 +167,7 @@ class Trainer:
         """Networks, optimizer and average for the stage at `self.position`."""
         self.stage = self.preset.stages[self.position.stage_index]
         module = TrainingModule(self.parts.unet, self.parts.text_encoder, self.parts.scheduler, self.stage)
-        module = module.to(memory_format=torch.channels_last)
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = make_optimizer(self.stage, [p for p in module.parameters() if p.requires_grad])
         self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
         self.plain_module = self.accelerator.unwrap_model(self.module)
@@ -246,7 +249,7 @@ class Trainer:
         names = [name for name, _ in self.plain_module.named_parameters()]
         average = dict(zip(names, self.ema.shadow_params, strict=True))
         state = TrainingState(self.plain_module, average, self.optimizer)
-        save_checkpoint(self.checkpoints, state, self.position, self.stage.stage, preset_to_dict(self.preset))
+        save_checkpoint(self.checkpoints, state, self.position, self.preset)
 
     def _report(self) -> None:
         if not self.accelerator.is_main_process:

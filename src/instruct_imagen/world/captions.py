@@ -165,9 +165,7 @@ def with_article(words: str, sound: str | None = None) -> str:
     spoken = (sound or words).lower()
     if spoken.startswith(_DETERMINERS) or _is_plural_or_mass(spoken):
         return words
-    vowel = spoken.startswith(_VOWEL_SOUNDS) or (
-        spoken[:1] in "aeiou" and not spoken.startswith(_CONSONANT_SOUNDS)
-    )
+    vowel = spoken.startswith(_VOWEL_SOUNDS) or (spoken[:1] in "aeiou" and not spoken.startswith(_CONSONANT_SOUNDS))
     return f"{'an' if vowel else 'a'} {words}"
 
 

@@ -67,9 +67,7 @@ def edge_map(
         raise WorldError(f"Edges must be at least 1 pixel thick, not {thickness_px}.")
     edges = _edges(render, granularity)
     if rng is not None:
-        noise = cv2.resize(
-            rng.random((10, 10), dtype=np.float32), edges.shape[::-1], interpolation=cv2.INTER_CUBIC
-        )
+        noise = cv2.resize(rng.random((10, 10), dtype=np.float32), edges.shape[::-1], interpolation=cv2.INTER_CUBIC)
         on_edge = noise[edges]
         if on_edge.size:
             edges &= noise > np.quantile(on_edge, _GAP_SHARE)
@@ -107,13 +105,9 @@ def _edges(render: Render, granularity: Granularity) -> np.ndarray:
     silhouettes = np.zeros(render.mask.shape, bool)
     inside = np.zeros(render.mask.shape, bool)
     for mask in render.subject_masks:
-        core = (
-            cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE) > 0
-        )
+        core = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE) > 0
         silhouettes |= mask & ~core
-        inside |= (
-            cv2.erode(core.astype(np.uint8), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE) > 0
-        )
+        inside |= cv2.erode(core.astype(np.uint8), np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE) > 0
     return silhouettes if granularity == "outline" else silhouettes | (canny_edges(render.plain) & inside)
 
 
@@ -127,9 +121,7 @@ def _draw_strokes(
         points = contour[:, 0].astype(np.float64)
         if len(points) < max(5, size_px // 12):
             continue
-        points = np.concatenate(
-            [points, points[: len(points) // 10 + 1]]
-        )  # the hand goes past where it started
+        points = np.concatenate([points, points[: len(points) // 10 + 1]])  # the hand goes past where it started
         for _ in range(repeats):
             wobbly = points + _drift(rng, len(points), size_px) + rng.normal(0, 0.004 * size_px, 2)
             _draw_broken(paper, wobbly, rng, width, ink)
@@ -143,9 +135,7 @@ def _drift(rng: np.random.Generator, num_points: int, size_px: int) -> np.ndarra
     return np.stack([np.interp(places, np.arange(knots + 1), row) for row in amounts], axis=1)
 
 
-def _draw_broken(
-    paper: np.ndarray, points: np.ndarray, rng: np.random.Generator, width: int, ink: float
-) -> None:
+def _draw_broken(paper: np.ndarray, points: np.ndarray, rng: np.random.Generator, width: int, ink: float) -> None:
     """Draws a line in strokes of a sixth to a half of the side, with small gaps."""
     size_px, start = paper.shape[0], 0
     while start < len(points) - 2:

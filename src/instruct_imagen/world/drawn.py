@@ -55,9 +55,7 @@ class _Board:
     def line(self, colour: Colour, width: float, *points: Point) -> None:
         """Draws a line through (x, y) points; `width` is a fraction of the side."""
         corners = np.rint(np.array(points) * _SIDE_PX * (1 << _SHIFT)).astype(np.int32)
-        cv2.polylines(
-            self.pixels, [corners], False, (*colour, 255), round(width * _SIDE_PX), cv2.LINE_8, _SHIFT
-        )
+        cv2.polylines(self.pixels, [corners], False, (*colour, 255), round(width * _SIDE_PX), cv2.LINE_8, _SHIFT)
 
 
 def draw_shapes() -> list[tuple[str, tuple[str, ...], np.ndarray]]:

@@ -145,9 +145,7 @@ def prune_synonyms(candidates: Sequence[tuple[str, Sequence[str]]]) -> list[tupl
     ]
 
 
-def name_code_points(
-    points: Sequence[int], annotations: Path = CLDR_ANNOTATIONS
-) -> list[tuple[str, tuple[str, ...]]]:
+def name_code_points(points: Sequence[int], annotations: Path = CLDR_ANNOTATIONS) -> list[tuple[str, tuple[str, ...]]]:
     """Name and synonyms of each code point; distinct names.
 
     Args:
@@ -158,9 +156,7 @@ def name_code_points(
     candidates: list[tuple[str, Sequence[str]]] = []
     for point in points:
         name, keywords = cldr.get(point, ("", ()))
-        name = (
-            _NAMES.get(f"{point:X}") or name or clean_word(unicodedata.name(chr(point), f"picture {point:x}"))
-        )
+        name = _NAMES.get(f"{point:X}") or name or clean_word(unicodedata.name(chr(point), f"picture {point:x}"))
         candidates.append((name, keywords))
     return list(zip((name for name, _ in candidates), prune_synonyms(candidates), strict=True))
 

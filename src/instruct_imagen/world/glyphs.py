@@ -100,9 +100,7 @@ class GlyphPack:
         self._index = {glyph.key: i for i, glyph in enumerate(self.glyphs)}
         if len(self._index) != len(self.glyphs):
             repeated = [key for key, count in Counter(g.key for g in glyphs).items() if count > 1]
-            raise WorldError(
-                f"The glyph pack {name!r} repeats the keys {repeated[:5]}; give each picture its own."
-            )
+            raise WorldError(f"The glyph pack {name!r} repeats the keys {repeated[:5]}; give each picture its own.")
 
     def __getstate__(self) -> dict[str, object]:
         """Leaves out what can be computed again."""
@@ -149,18 +147,11 @@ class GlyphPack:
     def _mips(self) -> tuple[np.ndarray, ...]:
         alpha = self.images[..., 3:].astype(np.uint16)
         levels = [
-            np.concatenate(
-                [((self.images[..., :3] * alpha + 127) // 255).astype(np.uint8), self.images[..., 3:]], -1
-            )
+            np.concatenate([((self.images[..., :3] * alpha + 127) // 255).astype(np.uint8), self.images[..., 3:]], -1)
         ]
         while levels[-1].shape[1] > 12:
             big = levels[-1]
-            total = (
-                big[:, 0::2, 0::2].astype(np.uint16)
-                + big[:, 0::2, 1::2]
-                + big[:, 1::2, 0::2]
-                + big[:, 1::2, 1::2]
-            )
+            total = big[:, 0::2, 0::2].astype(np.uint16) + big[:, 0::2, 1::2] + big[:, 1::2, 0::2] + big[:, 1::2, 1::2]
             levels.append(((total + 2) // 4).astype(np.uint8))
         return tuple(levels)
 
@@ -171,9 +162,7 @@ class GlyphPack:
             raise WorldError(f"The glyph pack {self.name!r} has no glyph {key!r}.") from None
 
     @classmethod
-    def from_font(
-        cls, font_path: str | Path | None = None, groups: Sequence[str] = DEFAULT_GROUPS
-    ) -> GlyphPack:
+    def from_font(cls, font_path: str | Path | None = None, groups: Sequence[str] = DEFAULT_GROUPS) -> GlyphPack:
         """Renders the single code point pictures of a colour bitmap font, in code point order.
 
         Args:
@@ -188,13 +177,9 @@ class GlyphPack:
             raise WorldError(f"Unknown glyph groups {unknown}; choose from {sorted(GROUP_CODE_POINTS)}.")
         path = Path(font_path) if font_path is not None else find_font()
         if path is None:
-            raise WorldError(
-                f"No colour font found; install fonts-noto-color-emoji or set {FONT_ENV} to a font file."
-            )
+            raise WorldError(f"No colour font found; install fonts-noto-color-emoji or set {FONT_ENV} to a font file.")
         font = _open_font(path)
-        missing = _draw_character(
-            font, 0x0378
-        ).tobytes()  # an unassigned code point: the font's "missing" picture
+        missing = _draw_character(font, 0x0378).tobytes()  # an unassigned code point: the font's "missing" picture
         points = sorted({(point, group) for group in groups for point in group_code_points(group)})
         seen: set[bytes] = {missing}
         kept: list[tuple[int, str]] = []
@@ -208,9 +193,7 @@ class GlyphPack:
             kept.append((point, group))
             images.append(fit_picture(picture))
         if not images:
-            raise WorldError(
-                f"The font {path} holds no colour bitmap pictures that Pillow can draw; use another font."
-            )
+            raise WorldError(f"The font {path} holds no colour bitmap pictures that Pillow can draw; use another font.")
         words = name_code_points([point for point, _ in kept])
         glyphs = [Glyph(f"{point:X}", *words[i], group) for i, (point, group) in enumerate(kept)]
         return cls("font", glyphs, np.stack(images))
@@ -258,9 +241,7 @@ def load_pack(source: str = "auto") -> GlyphPack:
     if source != "auto":
         return GlyphPack.from_folder(source)
     if find_font() is None:
-        logger.warning(
-            "No colour font found; using the built-in drawn shapes (install fonts-noto-color-emoji)."
-        )
+        logger.warning("No colour font found; using the built-in drawn shapes (install fonts-noto-color-emoji).")
         return GlyphPack.builtin()
     return GlyphPack.from_font()
 
@@ -299,9 +280,7 @@ def fit_picture(rgba: np.ndarray, size_px: int = GLYPH_SIZE_PX) -> np.ndarray:
     scale = size_px / max(crop.shape[:2])
     width, height = (max(1, round(side * scale)) for side in (crop.shape[1], crop.shape[0]))
     crop[..., :3] *= crop[..., 3:] / 255.0
-    scaled = cv2.resize(
-        crop, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    )
+    scaled = cv2.resize(crop, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     alpha = scaled[..., 3:]
     scaled[..., :3] = np.where(alpha > 0, scaled[..., :3] * 255.0 / np.maximum(alpha, 1e-3), 0)
     result = np.zeros((size_px, size_px, 4), np.uint8)
@@ -316,9 +295,7 @@ def _open_font(path: Path) -> ImageFont.FreeTypeFont:
             return ImageFont.truetype(str(path), size_px)
         except OSError:
             continue
-    raise WorldError(
-        f"The font {path} cannot be read as a colour bitmap font; use one such as NotoColorEmoji.ttf."
-    )
+    raise WorldError(f"The font {path} cannot be read as a colour bitmap font; use one such as NotoColorEmoji.ttf.")
 
 
 def _draw_character(font: ImageFont.FreeTypeFont, point: int) -> np.ndarray:
@@ -338,14 +315,9 @@ def _read_names(path: Path) -> dict[str, tuple[str, ...]]:
         return {}
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            stem: ((words,) if isinstance(words, str) else tuple(map(str, words)))
-            for stem, words in table.items()
-        }
+        return {stem: ((words,) if isinstance(words, str) else tuple(map(str, words))) for stem, words in table.items()}
     except (ValueError, AttributeError, TypeError) as error:
-        raise WorldError(
-            f"{path} must be a JSON object of file stem to [name, synonym, ...]: {error}."
-        ) from error
+        raise WorldError(f"{path} must be a JSON object of file stem to [name, synonym, ...]: {error}.") from error
 
 
 def _read_cutout(file: Path) -> np.ndarray:

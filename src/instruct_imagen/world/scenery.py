@@ -53,9 +53,7 @@ class Painter:
         """Fills a circle or, with `ry`, an ellipse."""
         unit = self.size_px * _UNIT
         axes = (max(1, round(rx * unit)), max(1, round((rx if ry is None else ry) * unit)))
-        cv2.ellipse(
-            self.image, (round(x * unit), round(y * unit)), axes, 0, 0, 360, colour, -1, cv2.LINE_AA, _SHIFT
-        )
+        cv2.ellipse(self.image, (round(x * unit), round(y * unit)), axes, 0, 0, 360, colour, -1, cv2.LINE_AA, _SHIFT)
 
     def line(self, colour: Rgb, width: float, points: object) -> None:
         """Draws a line through (x, y) points."""
@@ -67,9 +65,7 @@ class Painter:
         """Fills everything below a soft wave."""
         xs = np.linspace(0, 1, 24)
         ys = level + height * np.sin(xs * waves * 2 * np.pi + self.rng.random() * 6.28)
-        self.polygon(
-            colour, [(-0.05, 1.05), (-0.05, ys[0]), *zip(xs, ys, strict=True), (1.05, ys[-1]), (1.05, 1.05)]
-        )
+        self.polygon(colour, [(-0.05, 1.05), (-0.05, ys[0]), *zip(xs, ys, strict=True), (1.05, ys[-1]), (1.05, 1.05)])
 
     def cloud(self, colour: Rgb, x: float, y: float, width: float) -> None:
         """Draws a cloud of three puffs."""
@@ -258,9 +254,7 @@ def _city(p: Painter, shade: float, horizon: float) -> None:
 def _mountains(p: Painter, shade: float, horizon: float) -> None:
     h = 0.64 + 0.05 * horizon
     p.fade(tint((120, 180, 232), shade), (228, 238, 246), 0, h)
-    for x, top, half in zip(
-        (0.16, 0.5, 0.86), p.rng.uniform(0.12, 0.3, 3), p.rng.uniform(0.28, 0.38, 3), strict=True
-    ):
+    for x, top, half in zip((0.16, 0.5, 0.86), p.rng.uniform(0.12, 0.3, 3), p.rng.uniform(0.28, 0.38, 3), strict=True):
         p.polygon(tint((104, 112, 138), shade), ((x, top), (x + half, h + 0.02), (x - half, h + 0.02)))
         cap = 0.34 * half / (h - top)
         points = ((x, top), (x + 0.3 * cap, top + 0.11), (x + 0.1 * cap, top + 0.08), (x - 0.08, top + 0.12))

@@ -123,9 +123,7 @@ class SceneSampler:
         self.split = split
         self.glyphs = glyphs_of(pack.keys, split)
         if len(self.glyphs) < MAX_SUBJECTS:
-            raise WorldError(
-                f"The pack {pack.name!r} has too few glyphs in the split {split!r}; add more pictures."
-            )
+            raise WorldError(f"The pack {pack.name!r} has too few glyphs in the split {split!r}; add more pictures.")
         names = styles_of(STYLE_NAMES, split) if styles is None else tuple(styles)
         for name in names:
             if name not in STYLE_NAMES:
@@ -191,9 +189,7 @@ class SceneSampler:
             num_subjects = len(glyphs)
         elif num_subjects is None:
             low = 0.0 if relation is None else NUM_SUBJECTS_SHARES[0]
-            num_subjects = 1 + int(
-                np.searchsorted(np.cumsum(NUM_SUBJECTS_SHARES)[:-1], rng.uniform(low, 1), "right")
-            )
+            num_subjects = 1 + int(np.searchsorted(np.cumsum(NUM_SUBJECTS_SHARES)[:-1], rng.uniform(low, 1), "right"))
         if not 1 <= num_subjects <= MAX_SUBJECTS:
             raise WorldError(f"A scene shows 1 to {MAX_SUBJECTS} subjects, not {num_subjects}.")
         if relation is not None and num_subjects < 2:
@@ -245,9 +241,7 @@ def _in_box(rng: np.random.Generator, subject: Subject, box: Box) -> Subject:
     return replace(subject, x=x, y=y)
 
 
-def _place_pair(
-    rng: np.random.Generator, pair: list[Subject], relation: str | None, box: Box
-) -> list[Subject]:
+def _place_pair(rng: np.random.Generator, pair: list[Subject], relation: str | None, box: Box) -> list[Subject]:
     """Places two subjects in a box so that the relation holds for the first."""
     if relation in ("in front of", "behind"):
         return _overlap_pair(rng, pair, box)

@@ -119,9 +119,7 @@ def brush_cells(size: int, length: float, width: float, salt: int = 0) -> Cells:
     unit = size / REFERENCE_SIZE_PX
     cell_px = 0.5 * length * unit
     rows, columns, count = _lattice(size, cell_px, 1.0, salt)
-    flow = cv2.resize(
-        hash_unit(np.arange(36), salt + 5).reshape(6, 6), (count, count), interpolation=cv2.INTER_CUBIC
-    )
+    flow = cv2.resize(hash_unit(np.arange(36), salt + 5).reshape(6, 6), (count, count), interpolation=cv2.INTER_CUBIC)
     wobble = hash_unit(np.arange(count * count), salt + 6).reshape(count, count)
     angle = (flow * 2.2 + wobble * 0.6) * np.float32(np.pi)
     order = hash_unit(np.arange(count * count), salt + 7)
@@ -156,7 +154,7 @@ def triangle_cells(size: int, cell: float, salt: int = 0) -> Cells:
     rows, columns, count = _lattice(size, cell_px, 0.7, salt)
     points = np.stack([columns, rows], axis=-1)
     owner = np.zeros((2 * size, 2 * size), np.int32)
-    centres = []
+    centres: list[np.ndarray] = []
     for i in range(count - 1):
         for j in range(count - 1):
             a, b, c, d = points[i, j], points[i, j + 1], points[i + 1, j + 1], points[i + 1, j]

@@ -104,13 +104,9 @@ def blueprint(canvas: Canvas, *, hue: float, spacing: float, fill: float) -> np.
 def contour_map(canvas: Canvas, *, interval: float, tint: float, line: float) -> np.ndarray:
     """Brown height lines over green, buff and white tints, as on a walker's map."""
     hills = 1.3 * canvas.window(tx.smooth_noise(canvas.size, 20, 20, 17))
-    height = tx.blur(canvas.grey(), 1.1 * canvas.unit) * np.where(
-        canvas.mask, np.float32(1.0), np.float32(0.35)
-    )
+    height = tx.blur(canvas.grey(), 1.1 * canvas.unit) * np.where(canvas.mask, np.float32(1.0), np.float32(0.35))
     height += np.where(canvas.mask, np.float32(0), 0.55 * hills)
-    stops = np.stack(
-        [tx.rgb(0.30 + tint, 0.42, 0.66), tx.rgb(0.20 + tint, 0.30, 0.88), tx.rgb(0.13, 0.22, 0.98)]
-    )
+    stops = np.stack([tx.rgb(0.30 + tint, 0.42, 0.66), tx.rgb(0.20 + tint, 0.30, 0.88), tx.rgb(0.13, 0.22, 0.98)])
     band = np.floor(height / interval).astype(np.float32)
     side = canvas.px(1) + 1
     lines = cv2.morphologyEx(band, cv2.MORPH_GRADIENT, np.ones((side, side), np.uint8)) > 0
@@ -164,7 +160,7 @@ def oil(canvas: Canvas, *, length: float, relief: float, richness: float) -> np.
 def pointillism(canvas: Canvas, *, dot: float, vividness: float, gap: float) -> np.ndarray:
     """Separate round dots of strong, varied colour on light canvas."""
     paint = tx.saturate(tx.blur(canvas.colour(), 0.6 * canvas.unit), 1.8)
-    picture = np.float32([0.95, 0.93, 0.86])
+    picture = np.array([0.95, 0.93, 0.86], np.float32)
     for layer in (31, 36):
         dots = view_cells(canvas, voronoi_cells(canvas.size, round(dot * 4) / 4, 0.6, False, layer))
         turn = dots.shade[..., None] * np.float32(2 * np.pi) + np.array([0, 2.1, 4.2], np.float32)

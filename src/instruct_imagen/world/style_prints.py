@@ -39,9 +39,7 @@ def woodcut(canvas: Canvas, *, spacing: float, waviness: float, paper_hue: float
 
 def duotone_poster(canvas: Canvas, *, hue: float, accent: float, threshold: float) -> np.ndarray:
     """Four hard-edged flat inks from dark through a warm accent to cream."""
-    tone = tx.blur(canvas.grey(), 0.8 * canvas.unit) + np.where(
-        canvas.mask, np.float32(0.05), np.float32(-0.05)
-    )
+    tone = tx.blur(canvas.grey(), 0.8 * canvas.unit) + np.where(canvas.mask, np.float32(0.05), np.float32(-0.05))
     inks = np.stack(
         [
             tx.rgb(hue, 0.75, 0.26),
@@ -151,9 +149,7 @@ def sepia(canvas: Canvas, *, hue: float, fade: float, grain: float) -> np.ndarra
     tone = tx.blur(canvas.grey(), 0.5 * canvas.unit)
     tone = fade + (1 - fade) * tone + grain * (canvas.window(tx.white_noise(canvas.size, 4)) - 0.5)
     tone = tone * (1.12 - 0.42 * tx.vignette(canvas.size) ** 2)
-    stops = np.stack(
-        [tx.rgb(hue, 0.75, 0.16), tx.rgb(hue + 0.01, 0.52, 0.62), tx.rgb(hue + 0.03, 0.24, 0.96)]
-    )
+    stops = np.stack([tx.rgb(hue, 0.75, 0.16), tx.rgb(hue + 0.01, 0.52, 0.62), tx.rgb(hue + 0.03, 0.24, 0.96)])
     card = np.clip(3.2 - tx.border_distance(canvas.size), 0, 1)
     return tx.blend(tx.ramp(np.clip(tone, 0, 1), stops), tx.rgb(hue + 0.03, 0.14, 0.93), card)
 
@@ -193,10 +189,7 @@ def x_ray(canvas: Canvas, *, hue: float, rim: float, exposure: float) -> np.ndar
 
 def night_vision(canvas: Canvas, *, gain: float, noise: float, aperture: float) -> np.ndarray:
     """Grainy green phosphor seen through a round eyepiece."""
-    tone = (
-        tx.blur(canvas.grey() * np.where(canvas.mask, np.float32(1.1), np.float32(0.5)), 0.6 * canvas.unit)
-        * gain
-    )
+    tone = tx.blur(canvas.grey() * np.where(canvas.mask, np.float32(1.1), np.float32(0.5)), 0.6 * canvas.unit) * gain
     tone = tone + 0.25 * tx.blur(tone, 3.0 * canvas.unit) + 0.1 * canvas.mask
     tone = tone + noise * (canvas.window(tx.white_noise(canvas.size, 10)) - 0.5)
     tone = tone * np.clip((aperture - tx.vignette(canvas.size)) * 6, 0, 1)
@@ -219,9 +212,7 @@ def neon(canvas: Canvas, *, glow: float, tube: float, night_hue: float) -> np.nd
 
 def relief(canvas: Canvas, *, depth: float, light_deg: float, stone_hue: float) -> np.ndarray:
     """Carved stone: one material, lit from one side."""
-    height = (
-        tx.blur(canvas.grey(), 0.6 * canvas.unit) * 0.6 + tx.blur(canvas.subject(), 1.0 * canvas.unit) * 1.2
-    )
+    height = tx.blur(canvas.grey(), 0.6 * canvas.unit) * 0.6 + tx.blur(canvas.subject(), 1.0 * canvas.unit) * 1.2
     angle = np.deg2rad(light_deg)
     across = cv2.Scharr(height, cv2.CV_32F, 1, 0, scale=1 / 32)
     down = cv2.Scharr(height, cv2.CV_32F, 0, 1, scale=1 / 32)

@@ -120,9 +120,7 @@ def subject_outline(canvas: Canvas, width: float = 1.0) -> np.ndarray:
     return np.maximum(ring, steps > 0.12 * spread).astype(np.float32)
 
 
-def colour_edges(
-    canvas: Canvas, threshold: float = 0.10, gain: float = 4.0, width: float = 1.0
-) -> np.ndarray:
+def colour_edges(canvas: Canvas, threshold: float = 0.10, gain: float = 4.0, width: float = 1.0) -> np.ndarray:
     """Strength of colour steps, float32 [S, S] in [0, 1]."""
     side = canvas.px(width) + 1
     soft = blur(canvas.image, 0.6 * canvas.unit)
@@ -132,9 +130,7 @@ def colour_edges(
     return np.clip((strongest - threshold) * gain, 0, 1)
 
 
-def drawn_lines(
-    canvas: Canvas, inner: float = 0.8, width: float = 1.0, threshold: float = 0.10
-) -> np.ndarray:
+def drawn_lines(canvas: Canvas, inner: float = 0.8, width: float = 1.0, threshold: float = 0.10) -> np.ndarray:
     """Outline of the subject with the inner lines at strength `inner`."""
     edges = colour_edges(canvas, threshold=threshold, width=width)
     # Grounds are drawn more lightly than subjects, as an artist would.
@@ -225,7 +221,7 @@ def streaks(canvas: Canvas, length: float, width: float, angle_deg: float, salt:
     """Noise drawn out along an angle, float32 [S, S] in [0, 1]; 0 degrees is horizontal."""
     texture = smooth_noise(canvas.size, width, length, salt)
     half = canvas.size / 2
-    turn = cv2.getRotationMatrix2D((2 * half, 2 * half), angle_deg, 1.0)
+    turn: np.ndarray = cv2.getRotationMatrix2D((2 * half, 2 * half), angle_deg, 1.0)
     turn[:, 2] += canvas.rng.uniform(-0.25, 0.25, 2) * canvas.size - half
     return cv2.warpAffine(texture, turn, (canvas.size, canvas.size), borderMode=cv2.BORDER_REFLECT_101)
 

@@ -81,9 +81,7 @@ def plain(canvas: Canvas) -> np.ndarray:
     return canvas.image.copy()
 
 
-def _spec(
-    render: Callable[..., np.ndarray], phrases: str, *params: tuple[str, float, float, str]
-) -> StyleSpec:
+def _spec(render: Callable[..., np.ndarray], phrases: str, *params: tuple[str, float, float, str]) -> StyleSpec:
     """Names a style after its function, with underscores as spaces."""
     name = render.__name__.replace("_", " ")
     return StyleSpec(name, render, tuple(phrases.split(" | ")), tuple(ParamRange(*p) for p in params))
@@ -357,9 +355,7 @@ def sample_style(rng: np.random.Generator, name: str) -> Style:
     return Style(spec.name, tuple(params))
 
 
-def apply_style(
-    style: Style, image: np.ndarray, mask: np.ndarray, depth: np.ndarray, seed: int
-) -> np.ndarray:
+def apply_style(style: Style, image: np.ndarray, mask: np.ndarray, depth: np.ndarray, seed: int) -> np.ndarray:
     """Renders a picture in a style.
 
     Args:
@@ -391,9 +387,7 @@ def _check(spec: StyleSpec, style: Style, image: np.ndarray, mask: np.ndarray, d
         raise StyleError(f"Style {spec.name!r} takes the parameters {expected}; make it with sample_style.")
     size = image.shape[0]
     if image.shape != (size, size, 3) or image.dtype != np.uint8 or size < MIN_SIZE_PX:
-        raise StyleError(
-            f"The image must be uint8 [S, S, 3] with S >= {MIN_SIZE_PX}, not {image.dtype} {image.shape}."
-        )
+        raise StyleError(f"The image must be uint8 [S, S, 3] with S >= {MIN_SIZE_PX}, not {image.dtype} {image.shape}.")
     if mask.shape != (size, size) or mask.dtype != np.bool_ or depth.shape != (size, size):
         raise StyleError(
             f"The mask must be bool and mask and depth [{size}, {size}], not {mask.shape} and {depth.shape}."

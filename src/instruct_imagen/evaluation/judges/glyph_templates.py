@@ -17,9 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from ...world import GlyphPack
 
 SEARCH_SIZE_PX = 32
-SIZES = tuple(
-    float(size) for size in np.geomspace(0.4, 0.75, 6)
-)  # what single subjects have, in ratios of 1.13
+SIZES = tuple(float(size) for size in np.geomspace(0.4, 0.75, 6))  # what single subjects have, in ratios of 1.13
 TURNS_DEG = (-16.0, -8.0, 0.0, 8.0, 16.0)
 
 _MARGIN_PX = 3  # how far a template may reach over the rim of the small picture
@@ -73,9 +71,7 @@ class TemplateSet:
         return math.isqrt(self.inside.shape[1])
 
 
-def draw_glyph(
-    pack: GlyphPack, glyph: str, pose: Pose, canvas_px: int, mip_px: float | None = None
-) -> np.ndarray:
+def draw_glyph(pack: GlyphPack, glyph: str, pose: Pose, canvas_px: int, mip_px: float | None = None) -> np.ndarray:
     """A glyph alone on a canvas: float32 [S, S, 4] in 0..1, premultiplied; `mip_px` is its side, if not size * S."""
     side = pose.size * canvas_px if mip_px is None else mip_px
     picture = pack.mip(glyph, side).astype(np.float32) / 255
@@ -91,9 +87,7 @@ def draw_glyph(
 def opponent(rgb: np.ndarray) -> np.ndarray:
     """Brightness, red against green, yellow against blue; the latter two are 0 for grey. float [..., 3] each."""
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    return np.stack(
-        [(red + green + blue) / 3, 0.5 * (red - green), 0.25 * (red + green) - 0.5 * blue], axis=-1
-    )
+    return np.stack([(red + green + blue) / 3, 0.5 * (red - green), 0.25 * (red + green) - 0.5 * blue], axis=-1)
 
 
 def edge_strength(values: np.ndarray) -> np.ndarray:
@@ -114,10 +108,7 @@ def _template_set(pack: GlyphPack, glyph: str, size_px: float) -> TemplateSet:
     side = math.ceil(1.1 * size_px) + 2
     poses = [Pose(0.5, 0.5, 1.0, turn, mirror) for turn in TURNS_DEG for mirror in (False, True)]
     drawn = np.stack(
-        [
-            cv2.GaussianBlur(draw_glyph(pack, glyph, pose, side, mip_px=size_px), (0, 0), _BLUR_PX)
-            for pose in poses
-        ]
+        [cv2.GaussianBlur(draw_glyph(pack, glyph, pose, side, mip_px=size_px), (0, 0), _BLUR_PX) for pose in poses]
     )
     inside = np.ascontiguousarray(drawn[..., 3])
     straight = np.where(inside[..., None] > 0.05, drawn[..., :3] / np.maximum(inside[..., None], 0.05), 0.5)
@@ -171,11 +162,7 @@ def search(picture: np.ndarray, banks: Sequence[tuple[TemplateSet, ...]]) -> lis
 def _correlate(colours: np.ndarray, edges: np.ndarray, sets: Sequence[TemplateSet]) -> np.ndarray:
     """Mean of the two correlations at every place: float32 [places, glyphs * n]."""
     side = sets[0].side_px
-    windows = (
-        sliding_window_view(colours, (side, side), axis=(0, 1))
-        .transpose(0, 1, 3, 4, 2)
-        .reshape(-1, side**2, 3)
-    )
+    windows = sliding_window_view(colours, (side, side), axis=(0, 1)).transpose(0, 1, 3, 4, 2).reshape(-1, side**2, 3)
     inside, areas = _columns([s.inside for s in sets])
     squares = (windows**2).sum(-1) @ inside - (windows[..., 0] @ inside) ** 2 / areas
     products = windows.reshape(len(windows), -1) @ np.concatenate([s.colours for s in sets]).T

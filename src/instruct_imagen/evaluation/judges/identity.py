@@ -32,9 +32,7 @@ _SIZES = (0.3, 0.85)
 _MAX_TURN_DEG = 25.0
 _NOISE = 0.02  # of each colour, 0..1
 _MIN_AREA_PX = 30
-_CHANGES = np.diag(
-    [1 / JUDGE_SIZE_PX, 1 / JUDGE_SIZE_PX, 0.06, 6.0]
-)  # of x, y, size (a share of it), and turn
+_CHANGES = np.diag([1 / JUDGE_SIZE_PX, 1 / JUDGE_SIZE_PX, 0.06, 6.0])  # of x, y, size (a share of it), and turn
 
 
 class IdentityJudge:
@@ -108,9 +106,7 @@ def explained_share(picture: np.ndarray, drawn: np.ndarray) -> float:
     Returns:
         At most 1; -1 if too little of the glyph is on the canvas.
     """
-    rows, columns = (
-        np.flatnonzero(line) for line in ((drawn[..., 3] > 0.3).any(1), (drawn[..., 3] > 0.3).any(0))
-    )
+    rows, columns = (np.flatnonzero(line) for line in ((drawn[..., 3] > 0.3).any(1), (drawn[..., 3] > 0.3).any(0)))
     if len(rows) * len(columns) < _MIN_AREA_PX:
         return -1.0
     reach = _RING_PX + 1
@@ -123,12 +119,8 @@ def explained_share(picture: np.ndarray, drawn: np.ndarray) -> float:
     weights = (near * (_RING_WEIGHT + (1 - _RING_WEIGHT) * inside))[..., None]
     total = float(weights.sum())
     parts = np.concatenate([glyph, inside[..., None], 1 - inside[..., None], seen], axis=-1).reshape(-1, 8)
-    moments = (
-        parts * weights.reshape(-1, 1)
-    ).T @ parts  # products of glyph (3), inside, outside, picture (3)
-    return _solved_share(
-        moments.astype(np.float64), (weights[..., 0].reshape(-1) @ seen.reshape(-1, 3)) / total, total
-    )
+    moments = (parts * weights.reshape(-1, 1)).T @ parts  # products of glyph (3), inside, outside, picture (3)
+    return _solved_share(moments.astype(np.float64), (weights[..., 0].reshape(-1) @ seen.reshape(-1, 3)) / total, total)
 
 
 def _solved_share(moments: np.ndarray, mean: np.ndarray, total: float) -> float:

@@ -39,7 +39,11 @@ def _layer(num_in: int, num_out: int, stride: int = 1, dilation: int = 1) -> nn.
 
 
 class MaskNet(nn.Module):
-    """A U-Net of 0.14 M parameters on 2 x 2 pixel patches: colours to the logit of "this pixel is subject"."""
+    """A U-Net of 0.14 M parameters: colours to the logit of "this pixel is subject".
+
+    It works on 2 x 2 pixel patches, and ends with two narrow layers on single pixels, which draw the rim: without
+    them three quarters of its errors lay within a pixel of the true rim.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,8 +52,10 @@ class MaskNet(nn.Module):
         self.coarse = nn.Sequential(_layer(40, 48, stride=2), _layer(48, 48))
         self.wide = _layer(48, 48, dilation=2)
         self.up_middle = _layer(48 + 40, 40)
-        self.up_fine = nn.Sequential(_layer(40 + 24, 24), _layer(24, 24))
-        self.head = nn.Conv2d(24, 4, 1)
+        self.up_fine = _layer(40 + 24, 24)
+        self.to_pixels = nn.Conv2d(24, 4 * 8, 1)
+        self.rim = nn.Sequential(_layer(8 + 3, 12), _layer(12, 12))
+        self.head = nn.Conv2d(12, 1, 1)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Logits.
@@ -66,7 +72,8 @@ class MaskNet(nn.Module):
         coarse = coarse + self.wide(coarse)
         middle = self.up_middle(torch.cat([_doubled(coarse), middle], 1))
         fine = self.up_fine(torch.cat([_doubled(middle), fine], 1))
-        return nn.functional.pixel_shuffle(self.head(fine), 2)[:, 0]
+        pixels = nn.functional.pixel_shuffle(self.to_pixels(fine), 2)
+        return self.head(self.rim(torch.cat([pixels, pictures], 1)))[:, 0]
 
 
 def _doubled(values: Tensor) -> Tensor:
@@ -134,7 +141,8 @@ def corrected_region(picture: np.ndarray, logits: np.ndarray) -> np.ndarray:
     if not region.any() or region.all() or not (labels == cv2.GC_PR_FGD).any():
         return region
     cv2.setRNGSeed(0)
-    cv2.grabCut(picture, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 2, cv2.GC_INIT_WITH_MASK)
+    rounds, models = 2, (np.zeros((1, 65)), np.zeros((1, 65)))
+    cv2.grabCut(picture, labels, (0, 0, 1, 1), *models, rounds, cv2.GC_INIT_WITH_MASK)
     return np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
 
 

@@ -33,15 +33,11 @@ def style_features(picture: np.ndarray) -> np.ndarray:
     moments = [flat.mean(0), flat.std(0), np.percentile(flat, (5, 25, 50, 75, 95), axis=0).ravel()]
     chroma = np.hypot(flat[:, 1], flat[:, 2])
     moments += [[chroma.mean(), chroma.std()], np.histogram(luma, 8, (0, 1))[0] / luma.size]
-    edge = np.concatenate(
-        [colour[:3].reshape(-1, 3), colour[-3:].reshape(-1, 3), colour[:, :3].reshape(-1, 3)]
-    )
+    edge = np.concatenate([colour[:3].reshape(-1, 3), colour[-3:].reshape(-1, 3), colour[:, :3].reshape(-1, 3)])
     moments += [edge.mean(0), edge.std(0)]
     steps = [luma[k:] - luma[:-k] for k in (1, 2, 4)] + [luma[:, k:] - luma[:, :-k] for k in (1, 2, 4)]
     steps += [luma[1:, 1:] - luma[:-1, :-1], luma[1:, :-1] - luma[:-1, 1:]]
-    gradients = [
-        stat for s in steps for stat in (np.log(np.abs(s).mean() + 0.01), s.std(), (np.abs(s) < 0.004).mean())
-    ]
+    gradients = [stat for s in steps for stat in (np.log(np.abs(s).mean() + 0.01), s.std(), (np.abs(s) < 0.004).mean())]
     spectra = []
     for plane in (luma, lab[..., 1]):
         tiles = plane.reshape(4, 16, 4, 16).transpose(0, 2, 1, 3).reshape(16, 16, 16)
@@ -66,9 +62,7 @@ class StyleJudge:
         self.weights = np.linalg.solve(kernel + _RIDGE * np.eye(len(kernel)), wanted)
 
     @classmethod
-    def calibrated(
-        cls, pack: GlyphPack, scenes_per_style: int = SCENES_PER_STYLE, seed: int = SEED
-    ) -> StyleJudge:
+    def calibrated(cls, pack: GlyphPack, scenes_per_style: int = SCENES_PER_STYLE, seed: int = SEED) -> StyleJudge:
         """A judge fitted to scenes of training glyphs in every style, held-out ones included."""
         sampler = SceneSampler(pack, "train")
         features, labels = [], []

@@ -30,7 +30,7 @@ from .mask import WEIGHTS, MaskNet, as_input
 logger = logging.getLogger(__name__)
 
 SEED = 7_300_000
-NUM_PICTURES = 114_688
+NUM_PICTURES = 98_304
 BATCH = 16
 PEAK_RATE = 4e-3
 
@@ -57,9 +57,7 @@ def spoil(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def draw_batches(
-    sampler: SceneSampler, pack: GlyphPack, rng: np.random.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
+def draw_batches(sampler: SceneSampler, pack: GlyphPack, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches without end; each set of scenes makes two, one of them mirrored, with other faults.
 
     Yields:
