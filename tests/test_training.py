@@ -19,20 +19,23 @@ from safetensors.torch import load_file
 from instruct_imagen.data.mixture import TABLE_1_RATIOS, WorldSource
 from instruct_imagen.data.templates import TRAINING_TASKS
 from instruct_imagen.data.world_tasks import WorldTasks
+from instruct_imagen.instruction import Instruction
+from instruct_imagen.pipeline import InstructImagenPipeline
 from instruct_imagen.presets import PRESETS, Preset, StageConfig, get_preset
 from instruct_imagen.text import load_tokenizer
 from instruct_imagen.training.checkpoint import list_checkpoints, pack_optimizer, read_position, unpack_optimizer
 from instruct_imagen.training.loader import Collate, PositionSampler, StageDataset
 from instruct_imagen.training.objective import clean_from_prediction, denoising_loss, v_weights
-from instruct_imagen.training.trainer import Trainer, TrainingError, learning_rate_at, make_optimizer
+from instruct_imagen.training.optimizers import make_optimizer, orthogonalized
+from instruct_imagen.training.trainer import Trainer, TrainingError, learning_rate_at
 from instruct_imagen.world import SceneSampler, glyph_split, style_split
 
 GOLDEN_LOSSES = (2.2353, 1.9954, 1.0241)
 
 
-def short_preset(**stage_options) -> Preset:
+def short_preset() -> Preset:
     preset = get_preset("debug")
-    stages = tuple(replace(stage, steps=3, **stage_options) for stage in preset.stages)
+    stages = tuple(replace(stage, steps=3, optimizer="muon") for stage in preset.stages)
     return replace(preset, stages=stages)
 
 
@@ -103,17 +106,17 @@ def test_learning_rate_warms_up_stays_and_decays():
     assert min(rates) > 0
 
 
-@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+@pytest.mark.parametrize("name", ["muon", "adamw", "adafactor"])
 def test_optimizer_state_survives_packing(name: str):
     def train(steps: int, restore_at: int | None) -> torch.Tensor:
         torch.manual_seed(0)
         layer = torch.nn.Linear(6, 5)
         stage = replace(PRESETS["debug"].stages[0], optimizer=name)
-        optimizer = make_optimizer(stage, list(layer.parameters()))
+        optimizer = make_optimizer(stage, [(f"unet.{n}", p) for n, p in layer.named_parameters()])
         for step in range(steps):
             if step == restore_at:
                 state = unpack_optimizer(*pack_optimizer(optimizer))
-                optimizer = make_optimizer(stage, list(layer.parameters()))
+                optimizer = make_optimizer(stage, [(f"unet.{n}", p) for n, p in layer.named_parameters()])
                 optimizer.load_state_dict(state)
             layer(torch.randn(3, 6, generator=torch.Generator().manual_seed(step))).square().mean().backward()
             optimizer.step()
@@ -121,6 +124,17 @@ def test_optimizer_state_survives_packing(name: str):
         return layer.weight.detach()
 
     assert torch.equal(train(6, None), train(6, 3))
+
+
+@pytest.mark.parametrize("shape", [(5, 9), (9, 5), (6, 6)])
+def test_orthogonalized_gives_the_orthogonal_factor(shape: tuple[int, int]):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    found = orthogonalized(matrix)
+    singular = torch.linalg.svdvals(found)
+    assert singular.min() > 0.6
+    assert singular.max() < 1.3
+    assert torch.nn.functional.cosine_similarity(found.flatten(), (u @ v).flatten(), dim=0) > 0.97
 
 
 def test_resuming_continues_exactly_over_all_stages(run_folder: Path, tokenizer_folder: Path, tmp_path: Path):
@@ -136,7 +150,9 @@ def test_resuming_continues_exactly_over_all_stages(run_folder: Path, tokenizer_
     assert_same_tensors(newest_tensors(run_folder), newest_tensors(pieces))
     with pytest.raises(TrainingError, match="already holds"):
         Trainer(preset, pieces, seed=3)
-    assert (run_folder / "pipeline" / "model_index.json").is_file()
+    exported = InstructImagenPipeline.from_pretrained(run_folder / "pipeline")
+    exported.set_progress_bar_config(disable=True)
+    assert len(exported(Instruction("a red star"), 2).images) == 1
     assert sorted((run_folder / "samples").glob("*.png"))
 
 

@@ -17,7 +17,7 @@ from .errors import UserError
 
 StageName = Literal["pretrain", "stage1", "stage2"]
 PredictionType = Literal["sample", "v_prediction", "epsilon"]
-OptimizerName = Literal["adamw", "adafactor"]
+OptimizerName = Literal["muon", "adamw", "adafactor"]
 
 
 class PresetError(UserError):
@@ -151,7 +151,12 @@ PRESETS: dict[str, Preset] = {
         pack="builtin",
         data_workers=0,
     ),
-    "nano": Preset("nano", ModelConfig(), _three_stages((16_000, 8_000, 40_000), learning_rate=1e-3), pack="font"),
+    "nano": Preset(
+        "nano",
+        ModelConfig(),
+        _three_stages((14_000, 6_000, 40_000), optimizer="muon", learning_rate=1e-3, warmup_steps=200),
+        pack="font",
+    ),
     "small": Preset(
         "small",
         ModelConfig(64, 2, (128, 256, 512), (2, 2, 3), 64),

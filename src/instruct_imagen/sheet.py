@@ -58,7 +58,9 @@ def contact_sheet(rows: Sequence[SheetRow]) -> Image.Image:
     outputs_x = TEXT_PX + MARGIN_PX + num_references * step + 2 * MARGIN_PX
     sheet = Image.new("RGB", (outputs_x + num_outputs * step, LINE_PX + MARGIN_PX + len(rows) * row_px), "white")
     draw = ImageDraw.Draw(sheet)
-    heads = ((MARGIN_PX, "instruction"), (TEXT_PX + MARGIN_PX, "references"), (outputs_x, "drawn"))
+    heads = [(MARGIN_PX, "instruction"), (outputs_x, "drawn")]
+    if num_references:
+        heads.append((TEXT_PX + MARGIN_PX, "references"))
     for x, head in heads:
         draw.text((x, MARGIN_PX // 2), head, fill="grey", font=bold)
     for index, row in enumerate(rows):

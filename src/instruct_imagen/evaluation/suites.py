@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -38,7 +39,8 @@ from .pictures import JUDGE_SIZE_PX
 
 JudgeName = Literal["mask", "edge", "style", "identity"]
 NUM_CANDIDATES = 16
-MIN_EDGE_PX = 48
+MIN_EDGE_PX = 48  # paler pictures have nothing to follow
+MIN_SOLID_SHARE = 0.85  # of a mask's area, in 3 x 3 pixel squares; one glyph in nine is finer than that
 
 
 class EvaluationError(UserError):
@@ -211,8 +213,8 @@ def _case(task: SuiteTask, builder: WorldTasks, seed: tuple[int, int, int], inde
     rng = np.random.default_rng(seed)
     key = f"{task.name}/{index}"
     world = builder.build(task.task, rng, key)
-    while task.judge == "edge" and np.count_nonzero(canny_edges(world.picture.image)) < MIN_EDGE_PX:
-        world = builder.build(task.task, rng, key)  # too pale for the edge detector: nothing to follow
+    while not _readable(task, world):
+        world = builder.build(task.task, rng, key)
     if task.task == "subject":
         world = _with_one_reference(world)
     if task.judge == "edge":
@@ -224,6 +226,17 @@ def _case(task: SuiteTask, builder: WorldTasks, seed: tuple[int, int, int], inde
         drawn = rng.choice(len(others), min(NUM_CANDIDATES - 1, len(others)), replace=False)
         candidates = tuple(sorted([true, *(others[int(k)] for k in drawn)]))
     return SuiteCase(key, world, candidates, int(rng.integers(2**31)))
+
+
+def _readable(task: SuiteTask, world: WorldExample) -> bool:
+    """Whether the judge could read the truth: an edge map with edges on it, a mask that is more than thin lines."""
+    if task.judge == "edge":
+        return int(np.count_nonzero(canny_edges(world.picture.image))) >= MIN_EDGE_PX
+    if task.judge == "mask":
+        mask = world.picture.mask.astype(np.uint8)
+        solid = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        return int(solid.sum()) >= MIN_SOLID_SHARE * int(mask.sum())
+    return True
 
 
 def _with_one_reference(world: WorldExample) -> WorldExample:

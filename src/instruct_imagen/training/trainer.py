@@ -18,7 +18,6 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
 from tqdm import tqdm
-from transformers import Adafactor
 
 from ..data.mixture import WorldSource
 from ..errors import UserError
@@ -40,6 +39,7 @@ from .checkpoint import (
 from .loader import Collate, PositionSampler, StageDataset, make_loader
 from .monitor import Monitor
 from .objective import TrainingBatch, TrainingModule
+from .optimizers import make_optimizer
 
 logger = logging.getLogger(__name__)
 
@@ -59,23 +59,6 @@ class Limits:
         """Whether it is time to stop."""
         late = self.deadline is not None and time.monotonic() >= self.deadline
         return late or (self.total_steps is not None and total_steps >= self.total_steps)
-
-
-def make_optimizer(stage: StageConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """AdamW, or Adafactor with a fixed learning rate as in the paper (A.2.2)."""
-    if stage.optimizer == "adafactor":
-        return Adafactor(
-            parameters,
-            lr=stage.learning_rate,
-            beta1=stage.betas[0],
-            scale_parameter=False,
-            relative_step=False,
-            warmup_init=False,
-            weight_decay=stage.weight_decay,
-        )
-    decayed = {"params": [p for p in parameters if p.ndim > 1], "weight_decay": stage.weight_decay}
-    others = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
-    return torch.optim.AdamW([decayed, others], lr=stage.learning_rate, betas=stage.betas, fused=True)
 
 
 def learning_rate_at(step: int, stage: StageConfig) -> float:
@@ -168,7 +151,7 @@ class Trainer:
         self.stage = self.preset.stages[self.position.stage_index]
         module = TrainingModule(self.parts.unet, self.parts.text_encoder, self.parts.scheduler, self.stage)
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = make_optimizer(self.stage, [p for p in module.parameters() if p.requires_grad])
+        optimizer = make_optimizer(self.stage, [(n, p) for n, p in module.named_parameters() if p.requires_grad])
         self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
         self.plain_module = self.accelerator.unwrap_model(self.module)
         self.ema = EMAModel(list(self.plain_module.parameters()), decay=self.stage.ema_decay, foreach=True)

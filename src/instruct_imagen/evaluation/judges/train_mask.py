@@ -3,7 +3,7 @@
     python -m instruct_imagen.evaluation.judges.train_mask --out src/instruct_imagen/evaluation/weights
 
 Plain pictures of training glyphs on every ground, blurred, made coarse, noisy or off in colour, so that the
-judge also reads generated pictures. About five minutes on one core. One seed gives the same weights on one machine
+judge also reads generated pictures. About six minutes on one core. One seed gives the same weights on one machine
 with one version of torch; its own seeds are far from those of every suite.
 """
 
