@@ -109,13 +109,14 @@ class InstructImagenPipeline(DiffusionPipeline):
     def from_pretrained(cls, name_or_path: str | Path = DEFAULT_MODEL, **options: Any) -> InstructImagenPipeline:
         """Loads a shipped model by name or a saved one by path; asks no network.
 
-        Weights are stored in bfloat16 and computed with in float32 unless `torch_dtype` says otherwise.
+        Weights are stored in bfloat16 and computed with in float32 unless `dtype` says otherwise.
 
         Raises:
             ModelError: missing, damaged or truncated.
         """
         folder = resolve_model(name_or_path)
-        options.setdefault("torch_dtype", torch.float32)
+        if "torch_dtype" not in options:
+            options.setdefault("dtype", torch.float32)
         try:
             return super().from_pretrained(str(folder), local_files_only=True, **options)
         except Exception as error:  # diffusers, transformers and safetensors each raise their own
