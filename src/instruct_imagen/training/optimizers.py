@@ -77,17 +77,17 @@ class MuonAdamW(torch.optim.AdamW):
             if group["muon"]:
                 for parameter in group["params"]:
                     if parameter.grad is not None:
-                        self._muon_step(parameter, group)
+                        self._muon_step(parameter, parameter.grad, group)
                         parameter.grad = None  # AdamW passes over what has no gradient
         return super().step(closure)
 
-    def _muon_step(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
+    def _muon_step(self, parameter: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros(())
             state["momentum_buffer"] = torch.zeros_like(parameter)
         state["step"] += 1
-        momentum, gradient = state["momentum_buffer"], parameter.grad
+        momentum = state["momentum_buffer"]
         momentum.lerp_(gradient, 1 - group["momentum"])
         direction = gradient.lerp(momentum, group["momentum"])
         update = orthogonalized(direction.flatten(1))
