@@ -154,7 +154,7 @@ PRESETS: dict[str, Preset] = {
     "nano": Preset(
         "nano",
         ModelConfig(),
-        _three_stages((14_000, 6_000, 40_000), optimizer="muon", learning_rate=1e-3, warmup_steps=200),
+        _three_stages((8_000, 4_000, 48_000), optimizer="muon", learning_rate=1e-3, warmup_steps=200),
         pack="font",
     ),
     "small": Preset(
