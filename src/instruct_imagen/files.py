@@ -38,7 +38,7 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a temporary path beside `path`, then renames it into place; on an error nothing stays."""
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:

@@ -9,7 +9,6 @@ Nothing here knows the model: `generate` is whatever turns instructions into pic
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Protocol, TypedDict
 import numpy as np
 from PIL import Image
 
+from ..files import make_folder, write_atomically
 from ..instruction import Instruction
 from ..world import GlyphPack
 from .bootstrap import mean_interval
@@ -149,8 +149,7 @@ def _write_pictures(
     cases: Sequence[SuiteCase],
     figures: np.ndarray,
 ) -> None:
-    folder = out / "images" / task.name
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(out / "images" / task.name)
     for index, picture in enumerate(pictures):
         Image.fromarray(picture).save(folder / f"{index}.png")
     contact_sheet(pictures, cases, figures).save(out / f"contact_{task.name}.png")
@@ -158,11 +157,9 @@ def _write_pictures(
 
 def write_scores(scores: Scores, out: Path) -> Path:
     """Writes `scores.json` whole or not at all; returns its path."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "scores.json"
-    part = out / f".scores.json.{os.getpid()}"
-    part.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    path = make_folder(out) / "scores.json"
+    text = json.dumps(scores, indent=2) + "\n"
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
     return path
 
 
