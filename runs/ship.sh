@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a trained pipeline the shipped model: weights, preset, validation log and scores go into the package.
+# Makes a trained pipeline the shipped model: weights, position, preset, validation log and scores go into the package.
 #
 #   runs/ship.sh OUT [NAME]                 e.g. runs/ship.sh train/nano instruct-imagen-nano
 #
@@ -17,7 +17,7 @@ cp "$target/README.md" "$card" 2>/dev/null || true
 rm -rf "$target"
 mkdir -p "$(dirname "$target")"
 cp -r "$source/pipeline" "$target"
-cp "$source/preset.json" "$source/validation.jsonl" "$target/"
+cp "$source/validation.jsonl" "$target/"
 [ -s "$card" ] && cp "$card" "$target/README.md"
 rm -f "$card"
 "$python" -m instruct_imagen.cli evaluate --model "$name" --suite quick --out out/evaluation

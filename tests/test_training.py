@@ -30,7 +30,7 @@ from instruct_imagen.training.optimizers import make_optimizer, orthogonalized
 from instruct_imagen.training.trainer import Trainer, TrainingError, learning_rate_at
 from instruct_imagen.world import SceneSampler, glyph_split, style_split
 
-GOLDEN_LOSSES = (2.2353, 2.0834, 1.1243)
+GOLDEN_LOSSES = (1.4394, 1.2005, 0.6897)
 
 
 def short_preset() -> Preset:
@@ -104,6 +104,7 @@ def test_learning_rate_warms_up_stays_and_decays():
     assert rates[10:80] == [1.0] * 70
     assert rates[90] == pytest.approx(0.5)
     assert min(rates) > 0
+    assert learning_rate_at(40, stage, optimizer_from=40) == rates[0]
 
 
 @pytest.mark.parametrize("name", ["muon", "adamw", "adafactor"])
@@ -154,6 +155,28 @@ def test_resuming_continues_exactly_over_all_stages(run_folder: Path, tokenizer_
     exported.set_progress_bar_config(disable=True)
     assert len(exported(Instruction("a red star"), 2).images) == 1
     assert sorted((run_folder / "samples").glob("*.png"))
+
+
+def test_a_run_goes_on_from_an_exported_model(run_folder: Path, tmp_path: Path):
+    preset = short_preset()
+    Trainer(preset, run_folder, seed=3).run(max_steps=5)
+    model, further = run_folder / "pipeline", tmp_path / "further"
+    trainer = Trainer(preset, further, init=model)
+    trained = load_file(model / "unet" / "diffusion_pytorch_model.safetensors")
+    for name, value in trainer.parts.unet.state_dict().items():
+        assert torch.equal(value, trained[name].float()), name
+    position = trainer.position
+    assert (position.stage_index, position.step, position.total_steps, position.seed) == (1, 2, 5, 3)
+    assert position.optimizer_from == 2
+    assert trainer.run(max_steps=3).total_steps == 8
+    assert read_position(list_checkpoints(further / "checkpoints")[0])[0].optimizer_from == 0  # stage 2 has begun
+    assert Trainer(preset, further, resume=True, init=model).run().total_steps == 9  # its own checkpoints come first
+    wider = replace(preset, model=replace(preset.model, head_dim=8))
+    with pytest.raises(TrainingError, match="not a model of preset"):
+        Trainer(wider, tmp_path / "other", init=model)
+    (model / "training.json").write_text("{")
+    with pytest.raises(TrainingError, match="does not say where its training stood"):
+        Trainer(preset, tmp_path / "other", init=model)
 
 
 def test_a_damaged_checkpoint_is_passed_over(run_folder: Path, caplog: pytest.LogCaptureFixture):

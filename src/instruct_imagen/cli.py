@@ -106,6 +106,9 @@ def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     command.add_argument("--minutes", type=_positive_number, metavar="M", help="stop after so many minutes")
     command.add_argument("--resume", choices=("latest",), help="continue from the newest good checkpoint in DIR")
     command.add_argument(
+        "--init", metavar="MODEL", help="without a checkpoint, go on from this model, where its training stood"
+    )
+    command.add_argument(
         "--set",
         action="append",
         default=[],
@@ -244,11 +247,13 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from .pipeline import resolve_model
     from .presets import get_preset
     from .training.trainer import Trainer
 
     preset = get_preset(options.preset, options.set)
-    trainer = Trainer(preset, options.out, options.seed, resume=options.resume is not None)
+    init = None if options.init is None else resolve_model(options.init)
+    trainer = Trainer(preset, options.out, options.seed, options.resume is not None, init)
     position = trainer.run(options.steps, options.minutes)
     done = position.stage_index == len(preset.stages)
     state = "complete" if done else f"in {preset.stages[position.stage_index].stage} at step {position.step}"

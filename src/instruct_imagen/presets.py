@@ -57,7 +57,7 @@ class ModelConfig:
 
     size_px: int = 64
     patch_size: int = 8
-    channels: tuple[int, ...] = (224,)
+    channels: tuple[int, ...] = (192,)
     layers_per_block: tuple[int, ...] = (2,)
     head_dim: int = 32
     prediction_type: PredictionType = "sample"
@@ -97,7 +97,7 @@ class StageConfig:
     ema_decay: float = 0.9995
     drop_both: float = 0.1
     drop_context: float = 0.1
-    max_loss_weight: float = 20.0
+    max_loss_weight: float = 6.0
     train_text_encoder: bool = False
 
 
@@ -154,7 +154,7 @@ PRESETS: dict[str, Preset] = {
     "nano": Preset(
         "nano",
         ModelConfig(),
-        _three_stages((8_000, 4_000, 48_000), optimizer="muon", learning_rate=1e-3, warmup_steps=200),
+        _three_stages((4_000, 1_500, 54_500), optimizer="muon", learning_rate=1e-3, warmup_steps=200),
         pack="font",
     ),
     "small": Preset(

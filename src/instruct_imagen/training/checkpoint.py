@@ -21,11 +21,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..errors import UserError
-from ..presets import Preset, preset_from_dict, preset_to_dict
+from ..presets import Preset, PresetError, preset_from_dict, preset_to_dict
 
 logger = logging.getLogger(__name__)
 
 STATE_FILE = "state.json"
+TRAINING_FILE = "training.json"  # in a model's folder
 
 
 class CheckpointError(UserError):
@@ -40,6 +41,8 @@ class TrainingPosition:
         stage_index: index into the preset's stages.
         step: optimizer steps done in that stage; the data position is step * batch_size.
         seed: of the run.
+        optimizer_from: step of the stage at which its optimizer began, from where the warm-up counts; above 0 where
+            a run goes on from a model instead of a checkpoint.
         total_steps: optimizer steps done in all stages.
         seconds: training time so far, over all sessions.
     """
@@ -47,6 +50,7 @@ class TrainingPosition:
     stage_index: int
     step: int
     seed: int
+    optimizer_from: int = 0
     total_steps: int = 0
     seconds: float = 0.0
 
@@ -107,8 +111,7 @@ def save_checkpoint(
     tensors, rest = pack_optimizer(state.optimizer)
     save_file({key: value.cpu().contiguous() for key, value in tensors.items()}, partial / "optimizer.safetensors")
     save_file(_random_state(), partial / "random.safetensors")
-    description = {"position": asdict(position), "preset": preset_to_dict(preset), "optimizer": rest}
-    (partial / STATE_FILE).write_text(json.dumps(description, indent=1))
+    _write_state(partial / STATE_FILE, position, preset, optimizer=rest)
     for file in partial.iterdir():
         _sync(file)
     shutil.rmtree(final, ignore_errors=True)
@@ -131,17 +134,26 @@ def set_aside(checkpoint: Path) -> None:
     os.replace(checkpoint, checkpoint.with_name(f".damaged-{checkpoint.name}"))
 
 
-def read_position(checkpoint: Path) -> tuple[TrainingPosition, Preset]:
-    """Position and preset of a checkpoint, without its tensors.
+def read_position(folder: Path, file: str = STATE_FILE) -> tuple[TrainingPosition, Preset]:
+    """Position and preset of a checkpoint, or of a model by its `TRAINING_FILE`, without any tensor.
 
     Raises:
-        CheckpointError: damaged.
+        CheckpointError: missing or damaged.
     """
     try:
-        description = json.loads((checkpoint / STATE_FILE).read_text())
+        description = json.loads((folder / file).read_text())
         return TrainingPosition(**description["position"]), preset_from_dict(description["preset"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"checkpoint {checkpoint} is damaged: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, PresetError) as error:
+        raise CheckpointError(f"{folder / file} is missing or damaged: {error}") from error
+
+
+def write_training_file(folder: Path, position: TrainingPosition, preset: Preset) -> None:
+    """Writes beside an exported model where its training stood and what it was."""
+    _write_state(folder / TRAINING_FILE, position, preset)
+
+
+def _write_state(path: Path, position: TrainingPosition, preset: Preset, **rest: Any) -> None:
+    path.write_text(json.dumps({"position": asdict(position), "preset": preset_to_dict(preset), **rest}, indent=1))
 
 
 def load_checkpoint(checkpoint: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

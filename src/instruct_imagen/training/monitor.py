@@ -18,10 +18,11 @@ from ..data.world_tasks import WorldExample, WorldTasks
 from ..files import make_folder, write_atomically
 from ..model import ModelParts
 from ..pipeline import InstructImagenPipeline, fast_scheduler, hide_loading_bars
-from ..presets import ModelConfig, StageConfig
+from ..precision import autocast
+from ..presets import Preset, StageConfig
 from ..sheet import SheetRow, contact_sheet
 from ..world import GlyphPack
-from .checkpoint import TrainingPosition
+from .checkpoint import TrainingPosition, write_training_file
 from .loader import Collate, prepare
 from .objective import TrainingBatch, clean_from_prediction
 
@@ -36,7 +37,7 @@ class Monitor:
     """Collects losses between log lines, and reports on the averaged weights now and then.
 
     Args:
-        model, parts: the model.
+        preset, parts: the model.
         pack: glyphs for the fixed validation examples (training split: a fit, not a judgement; see `evaluation`).
         stage: which tasks to validate.
         out: run folder; `validation.jsonl`, `samples/` and `pipeline/` are written there.
@@ -44,8 +45,9 @@ class Monitor:
 
     log_every = 20
 
-    def __init__(self, model: ModelConfig, parts: ModelParts, pack: GlyphPack, stage: StageConfig, out: Path):
-        self.parts, self.out, self.stage, self.model = parts, out, stage, model
+    def __init__(self, preset: Preset, parts: ModelParts, pack: GlyphPack, stage: StageConfig, out: Path):
+        self.preset, self.parts, self.out, self.stage = preset, parts, out, stage
+        self.model = model = preset.model
         tasks = WorldTasks(pack, "train", model.size_px)
         names = {"pretrain": ("caption",), "stage1": ("caption", "cluster")}.get(
             stage.stage, ("caption", "cluster", *TABLE_1_RATIOS)
@@ -89,7 +91,7 @@ class Monitor:
         device = next(self.parts.unet.parameters()).device
         values = {}
         for name, batch in self._batches.items():
-            with torch.autocast(device.type, torch.bfloat16):
+            with autocast(device):
                 errors = self._errors(batch.to(device))
             for level, error in zip(VALIDATION_LEVELS, errors, strict=True):
                 values[f"validation/{name}/{level}"] = error
@@ -97,7 +99,7 @@ class Monitor:
         with (self.out / "validation.jsonl").open("a") as file:
             file.write(json.dumps({**entry, "seconds": round(position.seconds), **values}) + "\n")
         self._write_samples(position)
-        export_pipeline(self.parts, self.out / "pipeline")
+        export_pipeline(self.parts, self.out / "pipeline", position, self.preset)
         self._since, self._images = time.monotonic(), 0
         return values
 
@@ -148,8 +150,11 @@ def make_pipeline(parts: ModelParts) -> InstructImagenPipeline:
     return InstructImagenPipeline(parts.tokenizer, parts.text_encoder, parts.unet, scheduler)
 
 
-def export_pipeline(parts: ModelParts, folder: Path) -> None:
-    """Saves the pipeline in bfloat16, written beside and renamed; the parts keep their precision."""
+def export_pipeline(parts: ModelParts, folder: Path, position: TrainingPosition, preset: Preset) -> None:
+    """Saves the pipeline in bfloat16 and where its training stands, written beside and renamed.
+
+    The parts keep their precision.
+    """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     hide_loading_bars()
@@ -164,5 +169,6 @@ def export_pipeline(parts: ModelParts, folder: Path) -> None:
     torch.nn.Module.to(copies.unet, torch.bfloat16)  # diffusers' own `to` warns of what does not matter here
     copies.text_encoder.to(dtype=torch.bfloat16)
     make_pipeline(copies).save_pretrained(str(partial))
+    write_training_file(partial, position, preset)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import Adafactor
 
+from ..precision import matrix_dtype
 from ..presets import StageConfig
 
 # Coefficients of the quintic Newton-Schulz iteration (Jordan et al. 2024, "Muon"), steepest at zero.
@@ -21,7 +22,7 @@ def orthogonalized(matrix: torch.Tensor) -> torch.Tensor:
     """Approximates the orthogonal factor U V^T of `matrix` = U S V^T, shape [R, C]: singular values near 1.
 
     Wide matrices (3x3 convolutions) are iterated through their small Gram matrix, with which everything commutes,
-    in float32; the others directly, in bfloat16. Together a third of the time of iterating on every matrix directly.
+    in float32; the others directly, in bfloat16 where that is fast. Together a third of the time of iterating on every matrix directly.
     """
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     wide = wide / (wide.norm() + 1e-7)
@@ -32,7 +33,7 @@ def orthogonalized(matrix: torch.Tensor) -> torch.Tensor:
 
 def _directly(wide: torch.Tensor) -> torch.Tensor:
     a, b, c = NEWTON_SCHULZ
-    x = wide.bfloat16()
+    x = wide.to(matrix_dtype(wide.device))
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
@@ -49,7 +50,8 @@ def _through_gram(wide: torch.Tensor) -> torch.Tensor:
         product = factor @ product
         if step + 1 < NEWTON_SCHULZ_STEPS:
             gram = factor @ gram @ factor
-    return product.bfloat16() @ wide.bfloat16()
+    dtype = matrix_dtype(wide.device)
+    return product.to(dtype) @ wide.to(dtype)
 
 
 class MuonAdamW(torch.optim.AdamW):

@@ -6,6 +6,7 @@ instruct-imagen train --preset nano --out train/nano --minutes 120 --resume late
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -23,10 +24,13 @@ from ..data.mixture import WorldSource
 from ..errors import UserError
 from ..files import make_folder
 from ..model import build_model
+from ..pipeline import InstructImagenPipeline
+from ..precision import fast_bfloat16
 from ..presets import Preset, StageConfig, write_preset
 from ..text import load_tokenizer, train_tokenizer
 from ..world import load_pack
 from .checkpoint import (
+    TRAINING_FILE,
     CheckpointError,
     TrainingPosition,
     TrainingState,
@@ -40,6 +44,7 @@ from .loader import Collate, PositionSampler, StageDataset, make_loader
 from .monitor import Monitor
 from .objective import TrainingBatch, TrainingModule
 from .optimizers import make_optimizer
+from .winograd import use_winograd
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +66,33 @@ class Limits:
         return late or (self.total_steps is not None and total_steps >= self.total_steps)
 
 
-def learning_rate_at(step: int, stage: StageConfig) -> float:
-    """Linear warm-up, constant, then linear to zero over the last `decay_steps`; `step` counts from 0."""
-    warm = min(1.0, (step + 1) / max(1, stage.warmup_steps))
+def learning_rate_at(step: int, stage: StageConfig, optimizer_from: int = 0) -> float:
+    """Linear warm-up from `optimizer_from`, constant, then linear to zero over the last `decay_steps`."""
+    warm = min(1.0, (step - optimizer_from + 1) / max(1, stage.warmup_steps))
     left = (stage.steps - step) / stage.decay_steps if stage.decay_steps else 1.0
     return stage.learning_rate * warm * min(1.0, max(0.0, left))
+
+
+def _position_of(model: Path, preset: Preset) -> TrainingPosition:
+    """Where the training of a model stood; a new optimizer begins there.
+
+    Raises:
+        TrainingError: it does not say, or is of another model than the preset's.
+    """
+    try:
+        position, trained = read_position(model, TRAINING_FILE)
+    except CheckpointError as error:
+        raise TrainingError(f"{model} does not say where its training stood: {error}") from error
+    if trained.model != preset.model:
+        raise TrainingError(f"{model} is not a model of preset {preset.name!r}; repeat the --set it was trained with")
+    return replace(position, optimizer_from=position.step)
+
+
+def _take_over(model: Path, out: Path) -> None:
+    """Copies a model's tokenizer and validation log into a new run."""
+    shutil.copytree(model / "tokenizer", out / "tokenizer")
+    if (model / "validation.jsonl").is_file():
+        shutil.copy(model / "validation.jsonl", out)
 
 
 class Trainer:
@@ -75,13 +102,16 @@ class Trainer:
         preset: what to train.
         out: folder for checkpoints, logs, sample grids and the exported pipeline.
         seed: of weights, data and noise.
-        resume: continue from the newest good checkpoint in `out`.
+        resume: continue from the newest good checkpoint in `out`, if it holds one.
+        init: folder of a model to begin with where there is no checkpoint: its weights instead of random ones, and
+            the position that its training had reached, with a new optimizer.
 
     Raises:
-        TrainingError: `out` already holds a run and `resume` is false, or holds no usable checkpoint.
+        TrainingError: `out` already holds a run and `resume` is false, or holds no usable checkpoint; or `init` is of
+            another model than the preset's.
     """
 
-    def __init__(self, preset: Preset, out: Path, seed: int = 0, resume: bool = False):
+    def __init__(self, preset: Preset, out: Path, seed: int = 0, resume: bool = False, init: Path | None = None):
         self.preset, self.out = preset, out
         self.checkpoints = out / "checkpoints"
         self._found = list_checkpoints(self.checkpoints)
@@ -89,13 +119,26 @@ class Trainer:
             raise TrainingError(f"{out} already holds a training; add --resume latest or choose another folder")
         self.pack = load_pack(preset.pack).prepare()
         make_folder(out)
-        self.accelerator = Accelerator(mixed_precision="bf16", log_with="tensorboard", project_dir=str(out))
-        if self.accelerator.is_main_process and not (out / "tokenizer").is_dir():
-            train_tokenizer(self.pack, preset.model.text, out / "tokenizer")
-        self.accelerator.wait_for_everyone()
-        set_seed(seed)
-        self.parts = build_model(preset.model, load_tokenizer(out / "tokenizer"))
+        precision = "bf16" if fast_bfloat16("cuda" if torch.cuda.is_available() else "cpu") else "no"
+        self.accelerator = Accelerator(mixed_precision=precision, log_with="tensorboard", project_dir=str(out))
         self.position = TrainingPosition(0, 0, seed)
+        init = None if self._found else init
+        if init is not None:
+            self.position = _position_of(init, preset)
+        if self.accelerator.is_main_process and not (out / "tokenizer").is_dir():
+            if init is None:
+                train_tokenizer(self.pack, preset.model.text, out / "tokenizer")
+            else:
+                _take_over(init, out)
+        self.accelerator.wait_for_everyone()
+        set_seed(self.position.seed)
+        self.parts = build_model(preset.model, load_tokenizer(out / "tokenizer"))
+        if init is not None:
+            model = InstructImagenPipeline.from_pretrained(init)
+            self.parts.unet.load_state_dict(model.unet.state_dict())
+            self.parts.text_encoder.load_state_dict(model.text_encoder.state_dict())
+        if self.accelerator.device.type == "cpu" and precision == "no":
+            use_winograd(self.parts.unet)
         self.stage = preset.stages[0]
         self._interrupted = False
         if self.accelerator.is_main_process:
@@ -141,7 +184,6 @@ class Trainer:
                 continue
             device = self.accelerator.device
             self.ema.shadow_params = [average[name].to(device) for name, _ in self.plain_module.named_parameters()]
-            self.ema.optimization_step = self.position.step
             logger.info("resumed from %s", checkpoint)
             return True
         raise TrainingError(f"no usable checkpoint in {self.checkpoints}; remove the folder to start again")
@@ -155,12 +197,13 @@ class Trainer:
         self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
         self.plain_module = self.accelerator.unwrap_model(self.module)
         self.ema = EMAModel(list(self.plain_module.parameters()), decay=self.stage.ema_decay, foreach=True)
-        self.monitor = Monitor(self.preset.model, self.parts, self.pack, self.stage, self.out)
+        self.ema.optimization_step = self.position.step
+        self.monitor = Monitor(self.preset, self.parts, self.pack, self.stage, self.out)
 
     def _finish_stage(self) -> None:
         """The next stage starts from the average, which is what the finished stage would ship."""
         self.ema.copy_to(self.plain_module.parameters())
-        self.position = replace(self.position, stage_index=self.position.stage_index + 1, step=0)
+        self.position = replace(self.position, stage_index=self.position.stage_index + 1, step=0, optimizer_from=0)
         if self.position.stage_index == len(self.preset.stages):
             self._write_checkpoint()
             self._report()
@@ -200,7 +243,7 @@ class Trainer:
             self._advance(time.monotonic() - started)
             self.monitor.add(batch, losses)
             if self.position.step % self.monitor.log_every == 0:
-                values = self.monitor.flush(learning_rate_at(self.position.step, self.stage))
+                values = self.monitor.flush(self._learning_rate())
                 self.accelerator.log(values, step=self.position.total_steps)
                 progress.set_postfix(loss=f"{values['loss/all']:.4f}")
         return True
@@ -208,7 +251,7 @@ class Trainer:
     def _step(self, batch: TrainingBatch) -> torch.Tensor:
         """One optimizer step; returns the loss of every example."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate_at(self.position.step, self.stage)
+            group["lr"] = self._learning_rate()
         losses = self.module(batch)
         self.accelerator.backward(losses.mean())
         self.accelerator.clip_grad_norm_(self.module.parameters(), self.stage.max_grad_norm)
@@ -216,6 +259,9 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.step(self.plain_module.parameters())
         return losses.detach()
+
+    def _learning_rate(self) -> float:
+        return learning_rate_at(self.position.step, self.stage, self.position.optimizer_from)
 
     def _advance(self, seconds: float) -> None:
         position = self.position

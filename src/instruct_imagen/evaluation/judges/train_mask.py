@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ...data.world_tasks import PLAIN_STYLE
+from ...precision import autocast
 from ...world import GlyphPack, SceneSampler, load_pack, render
 from ..pictures import JUDGE_SIZE_PX
 from .mask import WEIGHTS, MaskNet, as_input
@@ -95,7 +96,7 @@ def train(pack: GlyphPack, num_pictures: int = NUM_PICTURES, seed: int = SEED) -
     optimizer = torch.optim.AdamW(net.parameters(), PEAK_RATE, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, num_steps, pct_start=0.1)
     for step, (pictures, masks) in enumerate(itertools.islice(batches, num_steps)):
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast("cpu"):
             logits = net(pictures)
         loss = loss_of(logits.float(), masks)
         optimizer.zero_grad()
