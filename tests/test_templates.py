@@ -163,7 +163,7 @@ def test_combination_tasks_are_for_evaluation_only(task: str) -> None:
 def test_tasks_are_complete() -> None:
     assert set(TASK_SLOTS) == set(TEMPLATE_TEXTS) == set(TRAINING_TASKS) | set(COMBINATION_TASKS)
     assert TRAINING_TASKS == (
-        "text", "art", "depth", "mask", "edge", "sketch", "subject", "style", "style_transfer",
+        "text", "art", "depth", "mask", "edge", "sketch", "subject", "face", "face_hq", "style", "style_transfer",
     )  # fmt: skip
     with pytest.raises(TemplateError, match="'texts' is no task"):
         templates("texts")
@@ -209,10 +209,10 @@ def test_a_malformed_template_is_refused(text: str) -> None:
         Template(text)
 
 
-@pytest.mark.parametrize("kind", ["depth", "mask", "edge", "sketch", "subject", "style", "content"])
+@pytest.mark.parametrize("kind", ["depth", "mask", "edge", "sketch", "subject", "style", "face", "content"])
 def test_reference_texts(kind: str) -> None:
     assert len(set(REFERENCE_TEXTS[kind])) >= 6
-    slots = {"subject": {"subject": "fox"}, "style": {"style": "ink drawing"}}.get(kind, {})
+    slots = {"subject": {"subject": "fox"}, "face": {"subject": "woman"}, "style": {"style": "ink drawing"}}.get(kind, {})
     rng = random.Random(1)
     found = {reference_text(kind, rng, **slots) for _ in range(300)}
     assert len(found) == len(REFERENCE_TEXTS[kind])

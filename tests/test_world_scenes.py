@@ -22,12 +22,14 @@ from instruct_imagen.world import (
     WorldError,
     glyph_split,
     glyphs_of,
+    grounds,
     paint_ground,
     relation_holds,
     render,
     sample_ground,
     sample_style,
 )
+from instruct_imagen.world.scenery import Painter
 
 PACK = GlyphPack.builtin()
 SAMPLER = SceneSampler(PACK)
@@ -193,6 +195,28 @@ def test_every_style_renders_every_scene(name):
     drawn = render(styled, PACK)
     assert drawn.image.shape == (64, 64, 3) and drawn.image.dtype == np.uint8
     assert np.array_equal(drawn.plain, render(scene, PACK).plain)
+
+
+@pytest.mark.parametrize("kind", GROUND_KINDS)
+def test_grounds_leave_no_pixel_unpainted(kind, monkeypatch):
+    """What a painter leaves out would show whatever lay in memory before."""
+
+    class Primed(Painter):
+        primer = 0
+
+        def __init__(self, size_px, seed):
+            super().__init__(size_px, seed)
+            self.image[:] = self.primer
+
+    monkeypatch.setattr(grounds, "Painter", Primed)
+    rng = np.random.default_rng(5)
+    for size_px in (33, 64, 128):
+        for _ in range(20):
+            ground = sample_ground(rng, kind)
+            pictures = []
+            for Primed.primer in (0, 255):
+                pictures.append(paint_ground(ground, size_px)[0])
+            assert np.array_equal(*pictures), ground
 
 
 @pytest.mark.parametrize("kind", GROUND_KINDS)

@@ -953,6 +953,220 @@ Filter {ref2} so that it takes on the style of {ref1}.
 Dress {ref2} in the style of {ref1}.
 """
 
+_FACE = """
+{caption}, with the face from {ref1}
+{caption}. The face is the one in {ref1}.
+{caption}. You know this face from {ref1}.
+{caption}: same person as in {ref1}
+{caption}, and it has to be the person in {ref1}.
+{caption}, looking like {ref1}
+{caption} (for the face see {ref1})
+{ref1} shows who it is. Draw {caption}.
+{ref1} is the person. I want {caption}.
+{ref1} in a new picture, {caption}
+{ref1} is a photo of my friend. Please make {caption}.
+Draw {caption}. Take the face from {ref1}.
+Draw the person of {ref1} once more: {caption}.
+Please draw {caption}, and keep the face of {ref1}.
+Generate {caption} with the same person as in {ref1}.
+Generate a new portrait of the person in {ref1}. It shows {caption}.
+Create {caption}. Everybody should recognise the person from {ref1}.
+Create a second picture of whoever is in {ref1}: {caption}.
+Make {caption}, but it must be the one seen in {ref1}.
+Make another portrait of the person {ref1}. Now we see {caption}.
+Show me {caption}, starring the person in {ref1}.
+Show the person from {ref1} in another mood and place: {caption}.
+Paint {caption} after the person in {ref1}.
+Render {caption} so that the identity of {ref1} is kept.
+Depict {caption}, with the features of the person in {ref1}.
+Picture the person in {ref1} like this: {caption}.
+Imagine the person of {ref1} somewhere else. We see {caption}.
+Keep the identity of {ref1}, change the rest to {caption}.
+Keep eyes, nose and hair as in {ref1} and draw {caption}.
+Preserve the face in {ref1} while you make {caption}.
+Do not change who it is: {ref1}. The new picture is {caption}.
+Same face as {ref1}, other picture: {caption}.
+Same person, other day. Reference {ref1}, wanted: {caption}.
+Identity: {ref1}. Scene: {caption}.
+Person {ref1}, prompt "{caption}".
+Face reference {ref1}; caption {caption}
+person: {ref1}, caption: {caption}
+caption: {caption}, face: {ref1}
+Given the face in {ref1}, generate {caption}.
+Given a photo {ref1} of somebody, produce {caption}.
+Using {ref1} as the model, draw {caption}.
+Using the face shown in {ref1}, compose {caption}.
+With {ref1} as the sitter, paint {caption}.
+With the looks of the person in {ref1}, show {caption}.
+Based on the portrait {ref1}, create {caption}.
+Based on who you see in {ref1}, imagine {caption}.
+Take a look at {ref1}. Now draw the same person as {caption}.
+Take the person of {ref1} and turn the scene into {caption}.
+Look at the face in {ref1}, remember it, and draw {caption}.
+Remember the person in {ref1}? I need {caption}.
+Recognise the person in {ref1} and put them into this scene: {caption}.
+Put the person from {ref1} here: {caption}.
+Place the face of {ref1} in this picture: {caption}.
+Let the person in {ref1} pose again. This time, {caption}.
+Let me see {caption}, played by the person in {ref1}.
+Let us photograph the person in {ref1} again: {caption}.
+Could you draw {caption} with the face of {ref1}?
+Could you show the person in {ref1} again, as {caption}?
+Can you make {caption} look like {ref1}?
+Can I have {caption}, and can it be the person from {ref1}?
+Would you paint {caption} so that it resembles {ref1}?
+What would {caption} look like if it were the person in {ref1}?
+How would the person in {ref1} look as {caption}?
+Who is in {ref1}? Draw that person as {caption}.
+I know the person in {ref1}. Please show me {caption}.
+I took a photo of my sister, {ref1}. Now I want {caption}.
+I would like {caption}. The person to show is in {ref1}.
+I want a picture of the person in {ref1}. It should be {caption}.
+I need {caption} for a profile, and my face is in {ref1}.
+I lost all photos but {ref1}. Make a new one: {caption}.
+We need {caption} with the actor from {ref1}.
+We cast the person in {ref1} for this shot: {caption}.
+My uncle is in {ref1}. Please draw {caption} with him or her.
+My photo is {ref1}. Turn me into {caption}.
+Here is a face: {ref1}. Here is a caption: {caption}. Draw it.
+Here you see somebody, {ref1}. Show the same one in {caption}.
+This is the person, {ref1}, and this is the scene: {caption}.
+That face in {ref1} belongs into {caption}.
+The person in {ref1} should appear in the following picture: {caption}.
+The face must match {ref1}. The picture shows {caption}.
+The one in {ref1} again, now {caption}.
+The new portrait shows {caption}; the identity comes from {ref1}.
+The story goes on with the person from {ref1}: {caption}.
+For a photo album of the person in {ref1}, make {caption}.
+For the next page of the comic with the hero of {ref1}, draw {caption}.
+Another portrait of the person in {ref1}, please: {caption}.
+One more picture of {ref1}: {caption}.
+New scene for the person in {ref1}: {caption}
+Different place, same face {ref1}: {caption}
+Give the person of {ref1} a new picture, {caption}.
+Give me {caption}, as if the person in {ref1} had been there.
+Produce {caption}. Stay true to the face in {ref1}.
+Stay close to the features in {ref1} and depict {caption}.
+Copy the identity, not the photo: from {ref1} make {caption}.
+Change the expression and the surroundings of {ref1} to get {caption}.
+Transfer the person in {ref1} to a new scene, {caption}.
+Move the person of {ref1} into {caption}.
+Illustrate {caption}, and use the person in {ref1} as the main character.
+Whatever else changes, it must be the person in {ref1}: {caption}.
+If the person in {ref1} had been photographed again, we might see {caption}.
+Subject: the person in {ref1}. Picture: {caption}.
+Portrait request, face {ref1}, description {caption}.
+Personalise this picture with the face in {ref1}: {caption}.
+As in {ref1}, but {caption}
+"""
+
+_FACE_HQ = """
+{caption}, a studio portrait of the person in {ref1}
+{caption}. Close-up, same sitter as {ref1}.
+{caption}. The sitter is known from the close-up {ref1}.
+{caption}: a close portrait, identity from {ref1}
+{caption}, head and shoulders, face as in {ref1}
+{caption} as a portrait of whoever sits in {ref1}.
+{caption} (close-up of the person {ref1})
+{ref1} is a close-up. Make another one that shows {caption}.
+{ref1} shows a face in detail. Draw it again as {caption}.
+{ref1} was the first shot of the session. The next one is {caption}.
+{ref1}, second take: {caption}
+Draw a close portrait of the face in {ref1}, namely {caption}.
+Draw {caption} large and from the front, with the face of {ref1}.
+Please take another studio picture of the person in {ref1}: {caption}.
+Please redo the portrait {ref1} as {caption}.
+Generate a close-up of the person in {ref1}, {caption}.
+Generate {caption}, a frontal view of the face in {ref1}.
+Create a high quality portrait of the person {ref1}. It shows {caption}.
+Create {caption} with all the details of the face in {ref1}.
+Make a new studio shot of {ref1}: {caption}.
+Make {caption}, close enough to recognise the face from {ref1}.
+Show the face of {ref1} from close by, {caption}.
+Show me a portrait of the sitter in {ref1}. I imagine {caption}.
+Paint the sitter of {ref1} again, large, {caption}.
+Paint {caption} as a head-and-shoulders portrait of the person in {ref1}.
+Render a detailed portrait, {caption}, with the identity of {ref1}.
+Photograph the person in {ref1} again before a simple background: {caption}.
+Shoot {caption} in the studio where {ref1} was taken, with the same sitter.
+Keep every detail of the face in {ref1}. The portrait now shows {caption}.
+Keep the sitter of {ref1}, change mood and clothes: {caption}.
+Preserve skin, hair and eyes of {ref1} in this portrait of {caption}.
+Retake {ref1} as {caption}.
+Repeat the portrait {ref1}, but now {caption}.
+Same sitter as {ref1}, new portrait: {caption}.
+Same face, same distance. From {ref1} to {caption}.
+Sitter {ref1}, description "{caption}".
+Close-up reference {ref1}; wanted {caption}
+sitter: {ref1}, portrait: {caption}
+portrait: {caption}, sitter: {ref1}
+Given the close-up {ref1}, generate {caption} in the same studio.
+Given this detailed face, {ref1}, make {caption}.
+Using the close-up in {ref1} for the features, draw {caption}.
+Using one portrait, {ref1}, produce another: {caption}.
+With the sitter from {ref1} in front of the camera, make {caption}.
+With the face of {ref1} filling the frame, show {caption}.
+Based on the studio picture {ref1}, create {caption}.
+Based on one close-up, {ref1}, draw the next, {caption}.
+Take the features in {ref1} and make a portrait that shows {caption}.
+Take a second picture of the person {ref1}. What I want is {caption}.
+Look closely at the face in {ref1}, then make a portrait of it: {caption}.
+Study the close-up {ref1}. Draw {caption}.
+Remember each feature of {ref1} and paint {caption}.
+Fill the frame with the person of {ref1}: {caption}.
+Zoom in on the person of {ref1} and show {caption}.
+Let the sitter of {ref1} try another expression. We see {caption}.
+Let the camera see {caption}, with the sitter from {ref1}.
+Could you make a close-up of the person in {ref1}, {caption}?
+Could I get the sitter of {ref1} once more, as {caption}?
+Can you repeat the studio portrait {ref1} with {caption}?
+Can the face in {ref1} be shown as {caption}?
+Would you take another portrait of {ref1}, this time {caption}?
+What does the face in {ref1} look like as {caption}?
+How does the sitter in {ref1} look as {caption}?
+May I see {caption} as a portrait of the person in {ref1}?
+I have one good portrait, {ref1}. I also need {caption}.
+I am a photographer and {ref1} is my client. The next shot is {caption}.
+I would like a studio portrait of the person in {ref1}, {caption}.
+I want the face of {ref1} close up: {caption}.
+I need a passport picture of the person {ref1}. Show {caption}.
+We liked {ref1} and order another portrait: {caption}.
+We need the person in {ref1} as {caption}, head and shoulders only.
+My portrait is {ref1}. Make a new one in which I am {caption}.
+My boss wants {caption}, and {ref1} is the only picture of the face.
+Here is a portrait, {ref1}. The new portrait should be {caption}.
+Here comes the sitter, {ref1}. Please take {caption}.
+This face, {ref1}, in a studio: {caption}.
+This is the sitter, {ref1}, and this is the order: {caption}.
+The portrait {ref1} again, with one difference, {caption}.
+The sitter of {ref1} comes back to the studio. We take {caption}.
+The face in the close-up {ref1} must be found again in {caption}.
+The result is a close portrait of {ref1}, more exactly {caption}.
+The identity card needs {caption}, and the face is in {ref1}.
+For a gallery of portraits of the person in {ref1}, add {caption}.
+For a medal with the head of {ref1}, design {caption}.
+Another close-up of {ref1}, please: {caption}.
+One more studio shot of the face {ref1}: {caption}.
+New portrait from the close-up {ref1}: {caption}
+Different mood, same sitter {ref1}: {caption}
+Give the sitter of {ref1} another expression or hat: {caption}.
+Give me a large, clear view of the face in {ref1}, {caption}.
+Produce a faithful portrait of {ref1} that shows {caption}.
+Stay faithful to the close-up {ref1} and portray {caption}.
+Portray {caption}, with {ref1} as the sitter.
+Portray the person of {ref1} from the front as {caption}.
+Capture {caption}. Features from {ref1}.
+Change only mood, hat and clothes in {ref1} to get {caption}.
+Dress the sitter of {ref1} anew: {caption}.
+Edit nothing about the face in {ref1}, but show {caption}.
+Head and shoulders of the person {ref1}, {caption}.
+If the sitter of {ref1} posed again, we would get {caption}.
+Subject of the portrait: the face in {ref1}. Description: {caption}.
+Studio session with {ref1}, picture two: {caption}.
+Match the face of {ref1} exactly in a portrait of {caption}.
+Upon the close-up {ref1} follows {caption}.
+"""
+
 _STYLE_SUBJECT = """
 {caption}, with the {subject} from {ref1} and the style of {ref2}
 Draw {caption} with the {subject} in {ref1}, in the style of {ref2}.
@@ -1033,6 +1247,8 @@ TEMPLATE_TEXTS: dict[str, str] = {
     "edge": _EDGE,
     "sketch": _SKETCH,
     "subject": _SUBJECT,
+    "face": _FACE,
+    "face_hq": _FACE_HQ,
     "style": _STYLE,
     "style_transfer": _STYLE_TRANSFER,
     "style_subject": _STYLE_SUBJECT,
@@ -1098,6 +1314,16 @@ REFERENCE_TEXTS: dict[str, tuple[str, ...]] = {
         "{style}",
         "{style} style",
     ),
+    "face": (
+        "{subject}",
+        "the {subject}",
+        "photo of the {subject}",
+        "portrait of the {subject}",
+        "the {subject} to show",
+        "reference for the face",
+        "who it is",
+        "face",
+    ),
     "content": (
         "content",
         "content image",
@@ -1108,4 +1334,4 @@ REFERENCE_TEXTS: dict[str, tuple[str, ...]] = {
         "image to restyle",
     ),
 }
-"""Texts of one reference by kind: "depth", "mask", "edge", "sketch", "subject", "style", "content"."""
+"""Texts of one reference by kind: "depth", "mask", "edge", "sketch", "subject", "style", "face", "content"."""

@@ -26,7 +26,7 @@ from instruct_imagen.instruction import marker_token, markers_in
 
 Split = Literal["train", "held_out"]
 
-TRAINING_TASKS = ("text", "art", "depth", "mask", "edge", "sketch", "subject", "style", "style_transfer")
+TRAINING_TASKS = ("text", "art", "depth", "mask", "edge", "sketch", "subject", "face", "face_hq", "style", "style_transfer")
 COMBINATION_TASKS = ("style_subject", "multi_subject", "control_subject", "control_style")
 
 TASK_SLOTS: dict[str, frozenset[str]] = {
@@ -37,6 +37,8 @@ TASK_SLOTS: dict[str, frozenset[str]] = {
     "edge": frozenset({"ref1", "caption"}),
     "sketch": frozenset({"ref1", "caption"}),
     "subject": frozenset({"ref1", "subject", "caption"}),
+    "face": frozenset({"ref1", "caption"}),
+    "face_hq": frozenset({"ref1", "caption"}),
     "style": frozenset({"ref1", "caption"}),
     "style_transfer": frozenset({"ref1", "ref2"}),
     "style_subject": frozenset({"ref1", "subject", "ref2", "caption"}),
@@ -187,10 +189,11 @@ def reference_text(kind: str, rng: Chooser, **slots: str) -> str:
     """A short wording for the text of one reference, such as "edge map" (§2: `("[ref#1] dog", image)`).
 
     Args:
-        kind: one of REFERENCE_KINDS: "depth", "mask", "edge", "sketch", "subject", "style", "content".
+        kind: one of REFERENCE_KINDS: "depth", "mask", "edge", "sketch", "subject", "style", "face",
+            "content".
         rng: what picks the wording.
-        **slots: `subject` for "subject" (required); `style` for "style" (optional: without it, only wordings
-            that do not name the style are used).
+        **slots: `subject` for "subject" (required) and "face"; `style` for "style" (both optional: without them, only
+            wordings that do not name the person or the style are used).
 
     Raises:
         TemplateError: no such kind, or a slot is missing, superfluous, empty, or holds a marker.

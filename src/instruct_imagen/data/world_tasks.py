@@ -17,7 +17,10 @@ from ..instruction import Instruction, Reference
 from ..world import (
     GENERIC_WORDS,
     GRANULARITIES,
+    PERSON_WORDS,
     GlyphPack,
+    Portraits,
+    PortraitSampler,
     Render,
     Scene,
     SceneSampler,
@@ -26,7 +29,10 @@ from ..world import (
     caption,
     depth_map,
     edge_map,
+    identity_of,
     mask_map,
+    parse_portrait,
+    portrait_caption,
     render,
     sample_style,
     sketch,
@@ -38,6 +44,8 @@ from .templates import COMBINATION_TASKS, Template, fill, reference_text, templa
 
 PLAIN_STYLE = Style("plain", ())
 GENERIC_SHARE = 0.5  # share of subject references that the text calls only "object", "thing", ...
+PORTRAIT_SHARE = 0.1  # of pre-training and stage 1, as the two face sets are a tenth of stage 2
+PORTRAITS = Portraits()
 CONTROL_KINDS = ("depth", "mask", "edge", "sketch")
 _CONTROL_NAMES = {"depth": "depth map", "mask": "mask", "edge": "edge map", "sketch": "sketch"}
 
@@ -92,6 +100,7 @@ class WorldTasks:
         self.pack = pack
         self.size_px = size_px
         self.sampler = SceneSampler(pack, split, styles)
+        self.portraits = PortraitSampler(split, self.sampler.styles)
         self.wording: Split = split if wording is None else wording
         self.generic_share = generic_share
         self.name_styles = name_styles
@@ -106,6 +115,8 @@ class WorldTasks:
             "edge": self._control("edge"),
             "sketch": self._control("sketch"),
             "subject": self._subject,
+            "face": self._face(close=False),
+            "face_hq": self._face(close=True),
             "style": self._style,
             "style_transfer": self._style_transfer,
             "style_subject": self._style_subject,
@@ -121,7 +132,10 @@ class WorldTasks:
         return self._finish(task, key, text, draft)
 
     def caption_only(self, rng: np.random.Generator, key: str) -> WorldExample:
-        """A captioned picture as pre-training sees it; some are maps or sketches of a scene, as on the web."""
+        """A captioned picture as pre-training sees it; some are portraits, maps or sketches, as on the web."""
+        if rng.random() < PORTRAIT_SHARE:
+            scene = self.portraits.scene(rng, close=rng.random() < 0.3, style_share=0.3)
+            return self._captioned(scene, render(scene, PORTRAITS, self.size_px), portrait_caption(scene, rng), rng, key)
         scene = self.sampler.sample(rng)
         picture = render(scene, self.pack, self.size_px)
         text = caption(scene, self.pack, rng)
@@ -131,6 +145,12 @@ class WorldTasks:
             image = control_picture(kind, picture, rng)
             example = Example(Instruction(f"{reference_text(kind, rng)} of {plain}", ()), _image(image), "text", key)
             return WorldExample(example, scene, picture)
+        return self._captioned(scene, picture, text, rng, key)
+
+    def _captioned(
+        self, scene: Scene, picture: Render, text: str, rng: np.random.Generator, key: str
+    ) -> WorldExample:
+        """A picture with its caption, three times in ten inside an instruction."""
         if rng.random() < 0.3:
             options = _templates("text", self.wording)
             text = fill(options[int(rng.integers(len(options)))], caption=text)
@@ -142,6 +162,8 @@ class WorldTasks:
         What retrieval by picture embedding brings together shares a subject, mostly, and sometimes the style or the
         ground. Departure: the three pairs carry markers, appended to the caption, so that one record serves all stages.
         """
+        if rng.random() < PORTRAIT_SHARE:
+            return self._portrait_cluster(rng, key, size)
         first = self.sampler.sample(rng, num_subjects=1 if rng.random() < 0.8 else 2)
         same_subject = rng.random() < 0.75
         same_style, same_ground = (rng.random(2) < (0.5, 0.25)) | (not same_subject, False)
@@ -159,14 +181,16 @@ class WorldTasks:
         words = [self._subject_word(glyph, rng) for glyph in first.glyphs] if same_subject else None
         named_style = not (same_style and rng.random() < 0.5)
         text = caption(first, self.pack, rng, subject_words=words, with_style=named_style)
-        references = tuple(
-            Reference(_image(picture.image), caption(scene, self.pack, rng), number)
-            for number, (scene, picture) in enumerate(zip(scenes[1:4], pictures[1:], strict=True), start=1)
-        )
-        markers = " ".join(f"[ref#{number}]" for number in range(1, 4))
-        instruction = Instruction(f"{text} {markers}", references)
-        example = Example(instruction, _image(pictures[0].image), "cluster", key)
-        return WorldExample(example, first, pictures[0])
+        return _cluster_example(text, first, pictures, [caption(scene, self.pack, rng) for scene in scenes[1:4]], key)
+
+    def _portrait_cluster(self, rng: np.random.Generator, key: str, size: int) -> WorldExample:
+        """Portraits of one person, whose looks the caption names or leaves to the context."""
+        scenes = [self.portraits.scene(rng, style_share=0.2)]
+        identity = parse_portrait(scenes[0].glyphs[0]).identity
+        scenes += [self.portraits.scene(rng, identity=identity) for _ in range(size - 1)]
+        pictures = [render(scene, PORTRAITS, self.size_px) for scene in scenes[:4]]
+        text = portrait_caption(scenes[0], rng, named=rng.random() < 0.5)
+        return _cluster_example(text, scenes[0], pictures, [portrait_caption(s, rng) for s in scenes[1:4]], key)
 
     def _finish(self, task: str, key: str, text: str, draft: _Draft) -> WorldExample:
         references = tuple(
@@ -208,6 +232,22 @@ class WorldTasks:
         text = caption(scene, self.pack, rng, subject_words=[word, *others])
         pairs = self._subject_pairs(scene.glyphs[0], word, rng, num_pictures=1 + int(rng.integers(3)))
         return _Draft(scene, {"caption": text, "subject": word}, (pairs,), glyphs=scene.glyphs[:1])
+
+    def _face(self, close: bool) -> Callable[[np.random.Generator], _Draft]:
+        def build(rng: np.random.Generator) -> _Draft:
+            scene = self.portraits.scene(rng, close=close)
+            portrait = parse_portrait(scene.glyphs[0])
+            word = None if rng.random() < 0.5 else identity_of(portrait.identity).kind
+            others = [
+                self.portraits.scene(rng, identity=portrait.identity, close=close)
+                for _ in range(1 if close else 1 + int(rng.integers(3)))
+            ]
+            text = reference_text("face", rng, subject=word or PERSON_WORDS[0])
+            pairs = tuple((render(other, PORTRAITS, self.size_px).image, text) for other in others)
+            slots = {"caption": portrait_caption(scene, rng, named=False, word=word)}
+            return _Draft(scene, slots, (pairs,), render(scene, PORTRAITS, self.size_px), scene.glyphs)
+
+        return build
 
     def _style(self, rng: np.random.Generator) -> _Draft:
         scene = self.sampler.sample(rng, style=self._draw_style(rng))
@@ -286,6 +326,17 @@ class WorldTasks:
         scene = self.sampler.sample(rng, style=style)
         named = {"style": style_phrases(style)[0]} if self.name_styles else {}
         return render(scene, self.pack, self.size_px).image, reference_text("style", rng, **named)
+
+
+def _cluster_example(
+    text: str, scene: Scene, pictures: Sequence[Render], captions: Sequence[str], key: str
+) -> WorldExample:
+    """The first picture as the target, the others as its context."""
+    pairs = enumerate(zip(pictures[1:], captions, strict=True), start=1)
+    references = tuple(Reference(_image(picture.image), words, number) for number, (picture, words) in pairs)
+    markers = " ".join(f"[ref#{reference.marker}]" for reference in references)
+    instruction = Instruction(f"{text} {markers}", references)
+    return WorldExample(Example(instruction, _image(pictures[0].image), "cluster", key), scene, pictures[0])
 
 
 @dataclass(frozen=True)

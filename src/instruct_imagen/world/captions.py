@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from instruct_imagen.world.faces import describe, parse_portrait
 from instruct_imagen.world.glyphs import Glyph, GlyphPack, WorldError
 from instruct_imagen.world.grounds import Ground
 from instruct_imagen.world.scenes import PLAIN, Scene, Subject
@@ -131,10 +132,40 @@ def caption(
         words = list(subject_words)
     else:
         raise WorldError(f"{len(subject_words)} subject words were given for {len(scene.subjects)} subjects.")
-    text, ground_first = _subjects_text(scene, words, rng), False
+    comma = "" if len(scene.subjects) == 1 else ","
+    return _in_scene(_subjects_text(scene, words, rng), comma, scene, rng, with_style, with_ground)
+
+
+def portrait_caption(
+    scene: Scene,
+    rng: np.random.Generator,
+    *,
+    named: bool = True,
+    word: str | None = None,
+    with_style: bool = True,
+    with_ground: bool = True,
+) -> str:
+    """Describes a scene whose subject is a portrait.
+
+    Args:
+        scene: The scene.
+        rng: Source of the wording.
+        named: Whether to tell looks that belong to the identity; otherwise only expression, hat and gaze.
+        word: What to call the person, see `describe`.
+        with_style: Whether to name the style, if it is not plain.
+        with_ground: Whether to name the ground.
+    """
+    text = describe(parse_portrait(scene.subjects[0].glyph), rng, named=named, word=word)
+    return _in_scene(text, "," if "," in text else "", scene, rng, with_style, with_ground)
+
+
+def _in_scene(
+    text: str, comma: str, scene: Scene, rng: np.random.Generator, with_style: bool, with_ground: bool
+) -> str:
+    """Adds ground and style to the words for the subjects."""
+    ground_first = False
     if with_ground:
         ground, ground_first = ground_phrase(scene.ground, rng), rng.random() < 0.1
-        comma = "" if len(scene.subjects) == 1 else ","
         text = f"{ground}, {text}" if ground_first else f"{text}{comma} {ground}"
     if with_style and scene.style.name != PLAIN:
         return _styled(text, _pick(rng, style_phrases(scene.style)).lower(), rng, may_open=not ground_first)

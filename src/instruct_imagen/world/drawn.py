@@ -5,64 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 
-_SIDE_PX = 384  # four times a glyph's side
-_SHIFT = 4
+from instruct_imagen.world.board import Board, Colour, Point
 
 RED, ORANGE, YELLOW, GREEN = (222, 50, 46), (245, 140, 30), (250, 205, 50), (60, 160, 70)
 BLUE, PURPLE, PINK, BROWN = (50, 110, 215), (140, 70, 185), (245, 130, 175), (135, 85, 50)
 WHITE, GREY, DARK, SKY = (245, 245, 240), (140, 148, 155), (50, 50, 60), (120, 200, 240)
 TEAL, LIME, NAVY, SAND = (30, 160, 155), (155, 205, 60), (35, 55, 115), (230, 195, 140)
 
-Colour = tuple[int, int, int]
-Point = tuple[float, float]
-
-
-class _Board:
-    """A transparent board, 0..1 in both directions, y down, on which shapes are laid one over the other."""
-
-    def __init__(self) -> None:
-        """Makes an empty board."""
-        self.pixels = np.zeros((_SIDE_PX, _SIDE_PX, 4), np.uint8)
-
-    def polygon(self, colour: Colour, *points: Point) -> None:
-        """Fills a polygon of (x, y) corners."""
-        corners = np.rint(np.array(points) * _SIDE_PX * (1 << _SHIFT)).astype(np.int32)
-        cv2.fillPoly(self.pixels, [corners], (*colour, 255), cv2.LINE_8, _SHIFT)
-
-    def box(self, colour: Colour, left: float, top: float, right: float, bottom: float) -> None:
-        """Fills a box."""
-        self.polygon(colour, (left, top), (right, top), (right, bottom), (left, bottom))
-
-    def ellipse(
-        self,
-        colour: Colour | None,
-        x: float,
-        y: float,
-        rx: float,
-        ry: float,
-        turn: float = 0,
-        arc: Point = (0, 360),
-    ) -> None:
-        """Filled ellipse or, with `arc`, the part of it between two angles in degrees; a hole if `colour` is None."""
-        scale = _SIDE_PX * (1 << _SHIFT)
-        paint = (0, 0, 0, 0) if colour is None else (*colour, 255)
-        centre, axes = (round(x * scale), round(y * scale)), (round(rx * scale), round(ry * scale))
-        cv2.ellipse(self.pixels, centre, axes, turn, *arc, paint, -1, cv2.LINE_8, _SHIFT)
-
-    def line(self, colour: Colour, width: float, *points: Point) -> None:
-        """Draws a line through (x, y) points; `width` is a fraction of the side."""
-        corners = np.rint(np.array(points) * _SIDE_PX * (1 << _SHIFT)).astype(np.int32)
-        cv2.polylines(self.pixels, [corners], False, (*colour, 255), round(width * _SIDE_PX), cv2.LINE_8, _SHIFT)
-
-
 def draw_shapes() -> list[tuple[str, tuple[str, ...], np.ndarray]]:
     """Name, synonyms and picture (uint8 [384, 384, 4], straight alpha) of every built-in shape."""
     shapes: list[tuple[str, tuple[str, ...], np.ndarray]] = []
     for name, synonyms, draw, colours in _SHAPES:
-        board = _Board()
+        board = Board()
         draw(board, *colours)
         shapes.append((name, synonyms, board.pixels))
     return shapes
@@ -76,35 +32,35 @@ def _ring_points(count: int, radii: Sequence[float], start_deg: float = -90) -> 
     ]
 
 
-def _star(b: _Board, colour: Colour) -> None:
+def _star(b: Board, colour: Colour) -> None:
     b.polygon(colour, *_ring_points(10, (0.48, 0.2)))
 
 
-def _cube(b: _Board, top: Colour, left: Colour, right: Colour) -> None:
+def _cube(b: Board, top: Colour, left: Colour, right: Colour) -> None:
     b.polygon(top, (0.5, 0.05), (0.9, 0.26), (0.5, 0.48), (0.1, 0.26))
     b.polygon(left, (0.1, 0.26), (0.5, 0.48), (0.5, 0.95), (0.1, 0.72))
     b.polygon(right, (0.9, 0.26), (0.5, 0.48), (0.5, 0.95), (0.9, 0.72))
 
 
-def _heart(b: _Board, colour: Colour) -> None:
+def _heart(b: Board, colour: Colour) -> None:
     b.ellipse(colour, 0.29, 0.32, 0.22, 0.22)
     b.ellipse(colour, 0.71, 0.32, 0.22, 0.22)
     b.polygon(colour, (0.11, 0.44), (0.5, 0.3), (0.89, 0.44), (0.5, 0.92))
 
 
-def _tree(b: _Board, leaf: Colour) -> None:
+def _tree(b: Board, leaf: Colour) -> None:
     b.box(BROWN, 0.43, 0.6, 0.57, 0.98)
     for x, y, r in ((0.5, 0.24, 0.22), (0.3, 0.44, 0.22), (0.7, 0.44, 0.22), (0.5, 0.46, 0.22)):
         b.ellipse(leaf, x, y, r, r)
 
 
-def _fir(b: _Board, leaf: Colour) -> None:
+def _fir(b: Board, leaf: Colour) -> None:
     b.box(BROWN, 0.44, 0.8, 0.56, 0.98)
     for top, half, bottom in ((0.02, 0.2, 0.34), (0.2, 0.28, 0.58), (0.42, 0.36, 0.84)):
         b.polygon(leaf, (0.5, top), (0.5 + half, bottom), (0.5 - half, bottom))
 
 
-def _house(b: _Board, wall: Colour, roof: Colour) -> None:
+def _house(b: Board, wall: Colour, roof: Colour) -> None:
     b.box(wall, 0.14, 0.42, 0.86, 0.95)
     b.polygon(roof, (0.5, 0.05), (0.98, 0.46), (0.02, 0.46))
     b.box(BROWN, 0.42, 0.62, 0.58, 0.95)
@@ -112,7 +68,7 @@ def _house(b: _Board, wall: Colour, roof: Colour) -> None:
     b.box(SKY, 0.65, 0.54, 0.8, 0.69)
 
 
-def _fish(b: _Board, body: Colour, fin: Colour) -> None:
+def _fish(b: Board, body: Colour, fin: Colour) -> None:
     b.polygon(fin, (0.68, 0.5), (0.98, 0.25), (0.98, 0.75))
     b.polygon(fin, (0.35, 0.32), (0.5, 0.12), (0.65, 0.34))
     b.ellipse(body, 0.42, 0.5, 0.38, 0.24)
@@ -120,17 +76,17 @@ def _fish(b: _Board, body: Colour, fin: Colour) -> None:
     b.ellipse(DARK, 0.19, 0.44, 0.03, 0.03)
 
 
-def _sun(b: _Board, disc: Colour, rays: Colour) -> None:
+def _sun(b: Board, disc: Colour, rays: Colour) -> None:
     b.polygon(rays, *_ring_points(24, (0.48, 0.33)))
     b.ellipse(disc, 0.5, 0.5, 0.29, 0.29)
 
 
-def _moon(b: _Board, colour: Colour) -> None:
+def _moon(b: Board, colour: Colour) -> None:
     b.ellipse(colour, 0.45, 0.5, 0.42, 0.42)
     b.ellipse(None, 0.63, 0.4, 0.36, 0.36)
 
 
-def _flower(b: _Board, petal: Colour, heart: Colour) -> None:
+def _flower(b: Board, petal: Colour, heart: Colour) -> None:
     b.line(GREEN, 0.05, (0.5, 0.4), (0.5, 0.98))
     b.ellipse(GREEN, 0.63, 0.8, 0.15, 0.06, -30)
     for x, y in _ring_points(6, (0.22,)):
@@ -138,7 +94,7 @@ def _flower(b: _Board, petal: Colour, heart: Colour) -> None:
     b.ellipse(heart, 0.5, 0.32, 0.13, 0.13)
 
 
-def _car(b: _Board, body: Colour) -> None:
+def _car(b: Board, body: Colour) -> None:
     b.polygon(body, (0.22, 0.48), (0.34, 0.26), (0.66, 0.26), (0.8, 0.48))
     b.polygon(SKY, (0.3, 0.46), (0.38, 0.32), (0.48, 0.32), (0.48, 0.46))
     b.polygon(SKY, (0.53, 0.46), (0.53, 0.32), (0.63, 0.32), (0.71, 0.46))
@@ -148,48 +104,48 @@ def _car(b: _Board, body: Colour) -> None:
         b.ellipse(GREY, x, 0.68, 0.05, 0.05)
 
 
-def _boat(b: _Board, hull: Colour, sail: Colour) -> None:
+def _boat(b: Board, hull: Colour, sail: Colour) -> None:
     b.polygon(hull, (0.05, 0.7), (0.95, 0.7), (0.78, 0.92), (0.22, 0.92))
     b.line(BROWN, 0.03, (0.5, 0.05), (0.5, 0.7))
     b.polygon(sail, (0.54, 0.08), (0.88, 0.62), (0.54, 0.62))
     b.polygon(WHITE, (0.46, 0.16), (0.46, 0.62), (0.16, 0.62))
 
 
-def _mushroom(b: _Board, cap: Colour) -> None:
+def _mushroom(b: Board, cap: Colour) -> None:
     b.box(SAND, 0.38, 0.48, 0.62, 0.95)
     b.ellipse(cap, 0.5, 0.54, 0.45, 0.46, arc=(180, 360))
     for x, y, r in ((0.5, 0.22, 0.08), (0.26, 0.42, 0.07), (0.74, 0.42, 0.07)):
         b.ellipse(WHITE, x, y, r, r)
 
 
-def _apple(b: _Board, colour: Colour) -> None:
+def _apple(b: Board, colour: Colour) -> None:
     b.line(BROWN, 0.04, (0.5, 0.32), (0.56, 0.08))
     b.ellipse(GREEN, 0.67, 0.14, 0.12, 0.06, -20)
     b.ellipse(colour, 0.36, 0.6, 0.28, 0.34)
     b.ellipse(colour, 0.64, 0.6, 0.28, 0.34)
 
 
-def _cup(b: _Board, colour: Colour) -> None:
+def _cup(b: Board, colour: Colour) -> None:
     b.ellipse(colour, 0.74, 0.5, 0.2, 0.19)
     b.ellipse(None, 0.74, 0.5, 0.12, 0.11)
     b.polygon(colour, (0.1, 0.2), (0.74, 0.2), (0.66, 0.9), (0.18, 0.9))
     b.ellipse(BROWN, 0.42, 0.21, 0.32, 0.06)
 
 
-def _umbrella(b: _Board, one: Colour, two: Colour) -> None:
+def _umbrella(b: Board, one: Colour, two: Colour) -> None:
     b.line(DARK, 0.04, (0.5, 0.1), (0.5, 0.88), (0.6, 0.94), (0.68, 0.86))
     b.ellipse(one, 0.5, 0.52, 0.47, 0.46, arc=(180, 360))
     b.ellipse(two, 0.5, 0.52, 0.18, 0.46, arc=(180, 360))
 
 
-def _balloon(b: _Board, colour: Colour) -> None:
+def _balloon(b: Board, colour: Colour) -> None:
     b.line(DARK, 0.02, (0.5, 0.66), (0.46, 0.82), (0.53, 0.98))
     b.polygon(colour, (0.5, 0.6), (0.57, 0.7), (0.43, 0.7))
     b.ellipse(colour, 0.5, 0.34, 0.29, 0.33)
     b.ellipse(WHITE, 0.4, 0.22, 0.05, 0.09, 25)
 
 
-def _snowman(b: _Board) -> None:
+def _snowman(b: Board) -> None:
     b.ellipse(WHITE, 0.5, 0.72, 0.26, 0.26)
     b.ellipse(WHITE, 0.5, 0.34, 0.18, 0.18)
     b.box(DARK, 0.36, 0.02, 0.64, 0.18)
@@ -199,7 +155,7 @@ def _snowman(b: _Board) -> None:
         b.ellipse(DARK, x, y, 0.025, 0.025)
 
 
-def _rocket(b: _Board, body: Colour, fins: Colour) -> None:
+def _rocket(b: Board, body: Colour, fins: Colour) -> None:
     b.polygon(ORANGE, (0.38, 0.78), (0.62, 0.78), (0.5, 0.99))
     b.polygon(fins, (0.32, 0.52), (0.14, 0.86), (0.36, 0.78))
     b.polygon(fins, (0.68, 0.52), (0.86, 0.86), (0.64, 0.78))
@@ -207,13 +163,13 @@ def _rocket(b: _Board, body: Colour, fins: Colour) -> None:
     b.ellipse(SKY, 0.5, 0.36, 0.09, 0.09)
 
 
-def _book(b: _Board, cover: Colour) -> None:
+def _book(b: Board, cover: Colour) -> None:
     b.box(cover, 0.14, 0.05, 0.84, 0.95)
     b.box(WHITE, 0.2, 0.84, 0.84, 0.91)
     b.box(WHITE, 0.34, 0.22, 0.7, 0.34)
 
 
-def _key(b: _Board, colour: Colour) -> None:
+def _key(b: Board, colour: Colour) -> None:
     b.ellipse(colour, 0.24, 0.5, 0.22, 0.22)
     b.ellipse(None, 0.2, 0.5, 0.09, 0.09)
     b.box(colour, 0.42, 0.44, 0.97, 0.56)
@@ -221,18 +177,18 @@ def _key(b: _Board, colour: Colour) -> None:
     b.box(colour, 0.88, 0.5, 0.95, 0.76)
 
 
-def _gem(b: _Board, light: Colour, dark: Colour) -> None:
+def _gem(b: Board, light: Colour, dark: Colour) -> None:
     b.polygon(dark, (0.05, 0.38), (0.95, 0.38), (0.5, 0.92))
     b.polygon(light, (0.24, 0.12), (0.76, 0.12), (0.95, 0.38), (0.05, 0.38))
     b.polygon(light, (0.34, 0.38), (0.66, 0.38), (0.5, 0.92))
 
 
-def _ring(b: _Board, colour: Colour) -> None:
+def _ring(b: Board, colour: Colour) -> None:
     b.ellipse(colour, 0.5, 0.5, 0.46, 0.46)
     b.ellipse(None, 0.5, 0.5, 0.24, 0.24)
 
 
-def _cat(b: _Board, fur: Colour) -> None:
+def _cat(b: Board, fur: Colour) -> None:
     b.polygon(fur, (0.1, 0.05), (0.45, 0.28), (0.1, 0.6))
     b.polygon(fur, (0.9, 0.05), (0.55, 0.28), (0.9, 0.6))
     b.ellipse(fur, 0.5, 0.58, 0.43, 0.36)
@@ -242,17 +198,17 @@ def _cat(b: _Board, fur: Colour) -> None:
     b.polygon(PINK, (0.44, 0.66), (0.56, 0.66), (0.5, 0.73))
 
 
-def _pyramid(b: _Board, light: Colour, dark: Colour) -> None:
+def _pyramid(b: Board, light: Colour, dark: Colour) -> None:
     b.polygon(light, (0.42, 0.1), (0.02, 0.88), (0.6, 0.95))
     b.polygon(dark, (0.42, 0.1), (0.6, 0.95), (0.98, 0.72))
 
 
-def _ball(b: _Board, one: Colour, two: Colour) -> None:
+def _ball(b: Board, one: Colour, two: Colour) -> None:
     b.ellipse(one, 0.5, 0.5, 0.46, 0.46)
     b.ellipse(two, 0.5, 0.5, 0.46, 0.16, 30)
 
 
-def _arrow(b: _Board, colour: Colour) -> None:
+def _arrow(b: Board, colour: Colour) -> None:
     b.polygon(
         colour,
         (0.02, 0.38),
@@ -265,7 +221,7 @@ def _arrow(b: _Board, colour: Colour) -> None:
     )
 
 
-def _cross(b: _Board, colour: Colour) -> None:
+def _cross(b: Board, colour: Colour) -> None:
     b.box(colour, 0.36, 0.04, 0.64, 0.96)
     b.box(colour, 0.04, 0.36, 0.96, 0.64)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import cv2
 import numpy as np
 
-from instruct_imagen.world.glyphs import GlyphPack
 from instruct_imagen.world.grounds import paint_ground
 from instruct_imagen.world.scenes import Scene, Subject
 from instruct_imagen.world.styles import apply_style
@@ -19,6 +19,14 @@ _LAYER_DEPTH = 0.14  # between the middles of neighbouring layers
 _BULGE_DEPTH = 0.12  # how much nearer the middle of a subject is than its rim
 _SHADOW = 0.4
 _MASK_ALPHA = 128
+
+
+class Pictures(Protocol):
+    """Where subjects' pictures come from: a `GlyphPack` or `Portraits`."""
+
+    def mip(self, key: str, longer_side_px: float) -> np.ndarray:
+        """See `GlyphPack.mip`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -40,12 +48,12 @@ class Render:
     plain: np.ndarray
 
 
-def render(scene: Scene, pack: GlyphPack, size_px: int = 64) -> Render:
+def render(scene: Scene, pack: Pictures, size_px: int = 64) -> Render:
     """Renders a scene; equal scenes give equal bytes.
 
     Args:
         scene: What to render.
-        pack: Where its glyphs are.
+        pack: Where its subjects' pictures are.
         size_px: Side S of the picture, at least 32.
 
     Raises:
@@ -64,7 +72,7 @@ def render(scene: Scene, pack: GlyphPack, size_px: int = 64) -> Render:
 
 
 def _draw_subject(
-    image: np.ndarray, depth: np.ndarray, subject: Subject, pack: GlyphPack, rank: int, shadow: bool
+    image: np.ndarray, depth: np.ndarray, subject: Subject, pack: Pictures, rank: int, shadow: bool
 ) -> np.ndarray:
     """Lays a subject over picture and depth, in place; returns its full mask, bool [S, S]."""
     size_px = image.shape[0]

@@ -20,7 +20,7 @@ class Painter:
     def __init__(self, size_px: int, seed: int) -> None:
         """Makes an unpainted picture with everything at the far end."""
         self.size_px = size_px
-        self.image = np.empty((size_px, size_px, 3), np.uint8)
+        self.image = np.zeros((size_px, size_px, 3), np.uint8)
         self.depth = np.ones((size_px, size_px), np.float32)
         self.rng = np.random.Generator(np.random.PCG64(seed))
 
@@ -253,7 +253,7 @@ def _city(p: Painter, shade: float, horizon: float) -> None:
 
 def _mountains(p: Painter, shade: float, horizon: float) -> None:
     h = 0.64 + 0.05 * horizon
-    p.fade(tint((120, 180, 232), shade), (228, 238, 246), 0, h)
+    p.fade(tint((120, 180, 232), shade), (228, 238, 246), 0, h + 0.06)  # down to where the hills have surely begun
     for x, top, half in zip((0.16, 0.5, 0.86), p.rng.uniform(0.12, 0.3, 3), p.rng.uniform(0.28, 0.38, 3), strict=True):
         p.polygon(tint((104, 112, 138), shade), ((x, top), (x + half, h + 0.02), (x - half, h + 0.02)))
         cap = 0.34 * half / (h - top)
