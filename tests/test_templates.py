@@ -212,7 +212,8 @@ def test_a_malformed_template_is_refused(text: str) -> None:
 @pytest.mark.parametrize("kind", ["depth", "mask", "edge", "sketch", "subject", "style", "face", "content"])
 def test_reference_texts(kind: str) -> None:
     assert len(set(REFERENCE_TEXTS[kind])) >= 6
-    slots = {"subject": {"subject": "fox"}, "face": {"subject": "woman"}, "style": {"style": "ink drawing"}}.get(kind, {})
+    words = {"subject": {"subject": "fox"}, "face": {"subject": "woman"}, "style": {"style": "ink drawing"}}
+    slots = words.get(kind, {})
     rng = random.Random(1)
     found = {reference_text(kind, rng, **slots) for _ in range(300)}
     assert len(found) == len(REFERENCE_TEXTS[kind])

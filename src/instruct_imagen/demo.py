@@ -12,7 +12,6 @@ import torch
 from .data.templates import COMBINATION_TASKS, TRAINING_TASKS
 from .data.world_tasks import WorldExample, WorldTasks
 from .files import make_folder, write_atomically
-from .instruction import Instruction
 from .pipeline import InstructImagenPipeline
 from .sheet import SheetRow, contact_sheet, tile
 from .world import GlyphPack, load_pack
@@ -77,13 +76,8 @@ def run_demo(pipeline: InstructImagenPipeline, out: Path, steps: int, pack_sourc
         record.instruction.write(folder / "instruction.json")
         for number, image in enumerate(images):
             write_atomically(folder / f"image-{number}.png", tile(image, SAVED_PX).save)
-        rows.append(_row(record.task, record.instruction, images))
+        rows.append(SheetRow.of(title(record.task), record.instruction, images))
     path = out / "contact_sheet.png"
     write_atomically(path, contact_sheet(rows).save)
     num_images = len(rows) * IMAGES_PER_INSTRUCTION
     return DemoResult(path, num_images, seconds / num_images)
-
-
-def _row(task: str, instruction: Instruction, images: list) -> SheetRow:
-    references = [(reference.conditioning_text, reference.image) for reference in instruction.references]
-    return SheetRow(title(task), instruction.text, references, images)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 # Names in `torch.cpu.get_capabilities`: Intel and AMD, Intel's matrix unit, ARM.
@@ -18,7 +20,7 @@ def fast_bfloat16(device: torch.device | str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if kind != "cpu":
         return False
-    abilities = getattr(torch.cpu, "get_capabilities", dict)()
+    abilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(abilities.get(name, False) for name in _CPU_BFLOAT16)
 
 

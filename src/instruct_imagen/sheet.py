@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
+from .instruction import Instruction
+
 TILE_PX = 160
 MARGIN_PX = 8
 LINE_PX = 18
@@ -29,6 +31,12 @@ class SheetRow:
     text: str
     references: Sequence[tuple[str, Image.Image]]
     outputs: Sequence[Image.Image]
+
+    @classmethod
+    def of(cls, title: str, instruction: Instruction, outputs: Sequence[Image.Image]) -> SheetRow:
+        """The row of an instruction and what was drawn for it."""
+        pairs = [(reference.conditioning_text, reference.image) for reference in instruction.references]
+        return cls(title, instruction.text, pairs, outputs)
 
 
 def tile(image: Image.Image, size_px: int = TILE_PX) -> Image.Image:

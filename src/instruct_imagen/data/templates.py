@@ -26,7 +26,8 @@ from instruct_imagen.instruction import marker_token, markers_in
 
 Split = Literal["train", "held_out"]
 
-TRAINING_TASKS = ("text", "art", "depth", "mask", "edge", "sketch", "subject", "face", "face_hq", "style", "style_transfer")
+CONTROL_TASKS = ("depth", "mask", "edge", "sketch")
+TRAINING_TASKS = ("text", "art", *CONTROL_TASKS, "subject", "face", "face_hq", "style", "style_transfer")
 COMBINATION_TASKS = ("style_subject", "multi_subject", "control_subject", "control_style")
 
 TASK_SLOTS: dict[str, frozenset[str]] = {

@@ -40,13 +40,12 @@ from ..world import (
     subject_phrase,
 )
 from .example import Example
-from .templates import COMBINATION_TASKS, Template, fill, reference_text, templates
+from .templates import COMBINATION_TASKS, CONTROL_TASKS, Template, fill, reference_text, templates
 
 PLAIN_STYLE = Style("plain", ())
 GENERIC_SHARE = 0.5  # share of subject references that the text calls only "object", "thing", ...
 PORTRAIT_SHARE = 0.1  # of pre-training and stage 1, as the two face sets are a tenth of stage 2
 PORTRAITS = Portraits()
-CONTROL_KINDS = ("depth", "mask", "edge", "sketch")
 _CONTROL_NAMES = {"depth": "depth map", "mask": "mask", "edge": "edge map", "sketch": "sketch"}
 
 
@@ -135,21 +134,21 @@ class WorldTasks:
         """A captioned picture as pre-training sees it; some are portraits, maps or sketches, as on the web."""
         if rng.random() < PORTRAIT_SHARE:
             scene = self.portraits.scene(rng, close=rng.random() < 0.3, style_share=0.3)
-            return self._captioned(scene, render(scene, PORTRAITS, self.size_px), portrait_caption(scene, rng), rng, key)
+            return self._captioned(
+                scene, render(scene, PORTRAITS, self.size_px), portrait_caption(scene, rng), rng, key
+            )
         scene = self.sampler.sample(rng)
         picture = render(scene, self.pack, self.size_px)
         text = caption(scene, self.pack, rng)
         if rng.random() < 0.08:
-            kind = CONTROL_KINDS[int(rng.integers(len(CONTROL_KINDS)))]
+            kind = CONTROL_TASKS[int(rng.integers(len(CONTROL_TASKS)))]
             plain = caption(replace(scene, style=PLAIN_STYLE), self.pack, rng)
             image = control_picture(kind, picture, rng)
             example = Example(Instruction(f"{reference_text(kind, rng)} of {plain}", ()), _image(image), "text", key)
             return WorldExample(example, scene, picture)
         return self._captioned(scene, picture, text, rng, key)
 
-    def _captioned(
-        self, scene: Scene, picture: Render, text: str, rng: np.random.Generator, key: str
-    ) -> WorldExample:
+    def _captioned(self, scene: Scene, picture: Render, text: str, rng: np.random.Generator, key: str) -> WorldExample:
         """A picture with its caption, three times in ten inside an instruction."""
         if rng.random() < 0.3:
             options = _templates("text", self.wording)
@@ -286,7 +285,7 @@ class WorldTasks:
     def _control_subject(self, rng: np.random.Generator) -> _Draft:
         scene = self.sampler.sample(rng, num_subjects=1, style=PLAIN_STYLE)
         picture = render(scene, self.pack, self.size_px)
-        kind = CONTROL_KINDS[int(rng.integers(len(CONTROL_KINDS)))]
+        kind = CONTROL_TASKS[int(rng.integers(len(CONTROL_TASKS)))]
         word = self._subject_word(scene.glyphs[0], rng)
         control = (control_picture(kind, picture, rng), reference_text(kind, rng))
         slots = {
@@ -300,7 +299,7 @@ class WorldTasks:
     def _control_style(self, rng: np.random.Generator) -> _Draft:
         scene = self.sampler.sample(rng, num_subjects=1, style=self._draw_style(rng))
         picture = render(scene, self.pack, self.size_px)
-        kind = CONTROL_KINDS[int(rng.integers(len(CONTROL_KINDS)))]
+        kind = CONTROL_TASKS[int(rng.integers(len(CONTROL_TASKS)))]
         control = (control_picture(kind, picture, rng), reference_text(kind, rng))
         slots = {"caption": caption(scene, self.pack, rng, with_style=False), "control": _CONTROL_NAMES[kind]}
         return _Draft(scene, slots, ((control,), (self._style_pair(scene.style, rng),)), picture)

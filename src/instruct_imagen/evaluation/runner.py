@@ -19,13 +19,14 @@ from PIL import Image
 
 from ..files import make_folder, write_atomically
 from ..instruction import Instruction
+from ..sheet import SheetRow, contact_sheet
 from ..world import GlyphPack
 from .bootstrap import mean_interval
-from .contact_sheet import contact_sheet
 from .judging import Judges, copied_share
 from .suites import EvaluationError, Suite, SuiteCase, SuiteTask, get_suite, suite_cases
 
 BATCH = 16
+NUM_ROWS = 16  # of a contact sheet
 
 
 class TaskScore(TypedDict):
@@ -152,7 +153,11 @@ def _write_pictures(
     folder = make_folder(out / "images" / task.name)
     for index, picture in enumerate(pictures):
         Image.fromarray(picture).save(folder / f"{index}.png")
-    contact_sheet(pictures, cases, figures).save(out / f"contact_{task.name}.png")
+    rows = [
+        SheetRow.of(f"{case.key}: {figure:.2f}", case.instruction, [Image.fromarray(p) for p in (picture, case.truth)])
+        for picture, case, figure in zip(pictures[:NUM_ROWS], cases, figures, strict=False)
+    ]
+    contact_sheet(rows).save(out / f"contact_{task.name}.png")
 
 
 def write_scores(scores: Scores, out: Path) -> Path:

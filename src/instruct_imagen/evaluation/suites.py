@@ -11,7 +11,7 @@ that the model has never seen is called only "object" or the like.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,20 +19,16 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ..data.world_tasks import GENERIC_SHARE, PLAIN_STYLE, WorldExample, WorldTasks
+from ..data.world_tasks import GENERIC_SHARE, WorldExample, WorldTasks
 from ..errors import UserError
 from ..instruction import Instruction
 from ..world import (
     STYLE_NAMES,
     GlyphPack,
-    Ground,
-    Scene,
     SceneSampler,
     Split,
-    Style,
     canny_edges,
     edge_map,
-    glyphs_of,
     styles_of,
 )
 from .pictures import JUDGE_SIZE_PX
@@ -160,29 +156,6 @@ def get_suite(name: str) -> Suite:
     return SUITES[name]
 
 
-class _OneSubjectSampler(SceneSampler):
-    """Scenes of one subject, out of the glyphs of one split and, where no style is asked for, plain."""
-
-    def __init__(self, pack: GlyphPack, glyphs: Split, styles: Split | None) -> None:
-        names = () if styles is None else styles_of(STYLE_NAMES, styles)
-        super().__init__(pack, "held_out", names)  # the split that may show everything
-        self.glyphs = glyphs_of(pack.keys, glyphs)
-
-    def sample(
-        self,
-        rng: np.random.Generator,
-        *,
-        num_subjects: int | None = None,
-        glyphs: Sequence[str] | None = None,
-        ground: Ground | None = None,
-        style: Style | None = None,
-        relation: str | None = None,
-    ) -> Scene:
-        """As its base class does it, for one subject whatever number is asked for."""
-        style = PLAIN_STYLE if style is None else style
-        return super().sample(rng, num_subjects=1, glyphs=glyphs, ground=ground, style=style, relation=relation)
-
-
 def _builder(task: SuiteTask, pack: GlyphPack) -> WorldTasks:
     builder = WorldTasks(
         pack,
@@ -192,7 +165,9 @@ def _builder(task: SuiteTask, pack: GlyphPack) -> WorldTasks:
         generic_share=task.generic_share,
         name_styles=False,
     )
-    builder.sampler = _OneSubjectSampler(pack, task.glyphs, task.styles)
+    styles = () if task.styles is None else styles_of(STYLE_NAMES, task.styles)
+    # "held_out" is the split that may show everything.
+    builder.sampler = SceneSampler(pack, "held_out", styles, glyphs=task.glyphs, num_subjects=1, plain_share=1.0)
     return builder
 
 

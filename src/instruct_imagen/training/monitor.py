@@ -125,12 +125,7 @@ class Monitor:
         instructions = [example.instruction for example in chosen]
         images = pipeline(instructions, SAMPLE_STEPS, generator=generators).images
         rows = [
-            SheetRow(
-                example.task,
-                example.instruction.text,
-                [(reference.conditioning_text, reference.image) for reference in example.instruction.references],
-                [image, example.target],
-            )
+            SheetRow.of(example.task, example.instruction, [image, example.target])
             for example, image in zip(chosen, images, strict=True)
         ]
         folder = make_folder(self.out / "samples")

@@ -22,7 +22,8 @@ def orthogonalized(matrix: torch.Tensor) -> torch.Tensor:
     """Approximates the orthogonal factor U V^T of `matrix` = U S V^T, shape [R, C]: singular values near 1.
 
     Wide matrices (3x3 convolutions) are iterated through their small Gram matrix, with which everything commutes,
-    in float32; the others directly, in bfloat16 where that is fast. Together a third of the time of iterating on every matrix directly.
+    in float32; the others directly, in bfloat16 where that is fast. Together a third of the time of iterating on
+    every matrix directly.
     """
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     wide = wide / (wide.norm() + 1e-7)

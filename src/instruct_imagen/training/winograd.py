@@ -39,7 +39,7 @@ MAX_SIDE = 8  # beyond, the dense transforms of a whole map cost more than they 
 
 @lru_cache(maxsize=8)
 def _transforms(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Matrices that take a whole map to the tiles' 36 frequencies [36*t, H*W], back [H*W, 36*t], and weights [36, 9]."""
+    """Matrices that take a map to its tiles' frequencies [36*t, H*W], back [H*W, 36*t], and weights [36, 9]."""
 
     def into(side: int) -> torch.Tensor:
         """[6, tiles, side]: each tile's window begins one place before it; what lies outside the map is zero."""
@@ -93,6 +93,7 @@ class WinogradConv2d(nn.Conv2d):
 def use_winograd(module: nn.Module) -> None:
     """Turns every plain 3x3 convolution inside `module` into a `WinogradConv2d`; parameters stay what they are."""
     for layer in module.modules():
-        if type(layer) is nn.Conv2d and (layer.kernel_size, layer.stride, layer.padding) == ((3, 3), (1, 1), (1, 1)):
-            if (layer.dilation, layer.groups, layer.padding_mode) == ((1, 1), 1, "zeros"):
-                layer.__class__ = WinogradConv2d
+        if type(layer) is not nn.Conv2d or layer.kernel_size != (3, 3) or layer.padding != (1, 1):
+            continue
+        if (layer.stride, layer.dilation, layer.groups, layer.padding_mode) == ((1, 1), (1, 1), 1, "zeros"):
+            layer.__class__ = WinogradConv2d

@@ -14,6 +14,7 @@ BLUE, PURPLE, PINK, BROWN = (50, 110, 215), (140, 70, 185), (245, 130, 175), (13
 WHITE, GREY, DARK, SKY = (245, 245, 240), (140, 148, 155), (50, 50, 60), (120, 200, 240)
 TEAL, LIME, NAVY, SAND = (30, 160, 155), (155, 205, 60), (35, 55, 115), (230, 195, 140)
 
+
 def draw_shapes() -> list[tuple[str, tuple[str, ...], np.ndarray]]:
     """Name, synonyms and picture (uint8 [384, 384, 4], straight alpha) of every built-in shape."""
     shapes: list[tuple[str, tuple[str, ...], np.ndarray]] = []

@@ -94,7 +94,9 @@ class _Face:
         elif style == "curly":
             for angle in range(180, 361, 20):
                 a = math.radians(angle)
-                b.ellipse(dark, x + (self.width + 0.03) * math.cos(a), y - 0.03 + self.height * math.sin(a), 0.075, 0.075)
+                b.ellipse(
+                    dark, x + (self.width + 0.03) * math.cos(a), y - 0.03 + self.height * math.sin(a), 0.075, 0.075
+                )
 
     def shoulders(self) -> None:
         b, cloth = self.board, COLOURS[self.now.clothes]
@@ -122,7 +124,9 @@ class _Face:
         elif self.who.mark == "mole":
             b.ellipse(_DARK, *cheek, 0.016, 0.016)
         elif self.who.mark == "scar":
-            b.line(_shade(self.skin, 0.62), 0.014, (cheek[0] - 0.03, cheek[1] - 0.05), (cheek[0] + 0.03, cheek[1] + 0.05))
+            b.line(
+                _shade(self.skin, 0.62), 0.014, (cheek[0] - 0.03, cheek[1] - 0.05), (cheek[0] + 0.03, cheek[1] + 0.05)
+            )
 
     def beard(self) -> None:
         b, x, y, colour = self.board, self.x, self.y, _shade(self.hair, 0.92)
@@ -154,7 +158,8 @@ class _Face:
     def nose(self) -> None:
         x, y = self.x + 0.7 * self.shift[0], self.y + 0.06
         half = 0.028 + 0.01 * self.who.nose
-        self.board.line(_shade(self.skin, 0.74), 0.016, (x + 0.004, y - 0.07), (x + half, y + 0.01), (x - half * 0.6, y + 0.016))
+        bridge, tip, base = (x + 0.004, y - 0.07), (x + half, y + 0.01), (x - half * 0.6, y + 0.016)
+        self.board.line(_shade(self.skin, 0.74), 0.016, bridge, tip, base)
 
     def eyes(self) -> None:
         b, mood = self.board, self.now.expression
@@ -186,7 +191,8 @@ class _Face:
         if style == "bald":
             return
         if style == "mohawk":
-            b.polygon(colour, (x - 0.05, line + 0.02), (x - 0.06, top - 0.1), (x + 0.06, top - 0.1), (x + 0.05, line + 0.02))
+            foot, tip = line + 0.02, top - 0.1
+            b.polygon(colour, (x - 0.05, foot), (x - 0.06, tip), (x + 0.06, tip), (x + 0.05, foot))
             return
         reach = line - top + 0.05
         b.ellipse(colour, x, line + 0.02, width + 0.02, reach, arc=(180, 360))
@@ -210,7 +216,9 @@ class _Face:
             if kind == "round":
                 b.line(_DARK, 0.014, *self._arc(x, y, r, r, 0, 360))
             elif kind == "square":
-                b.line(_DARK, 0.014, (x - r, y - 0.055), (x + r, y - 0.055), (x + r, y + 0.055), (x - r, y + 0.055), (x - r, y - 0.055))
+                half = 0.055
+                corners = ((x - r, y - half), (x + r, y - half), (x + r, y + half), (x - r, y + half))
+                b.line(_DARK, 0.014, *corners, corners[0])
             else:
                 b.ellipse((30, 30, 38), x, y, r, 0.06)
             b.line(_DARK, 0.012, (x + side * r, y - 0.01), (self.x + side * self.width, y - 0.02))
@@ -239,9 +247,10 @@ class _Face:
             b.line(dark, 0.03, (x - 0.1, rim - 0.1), (x + 0.06, rim - 0.13))
             b.ellipse(_WHITE, x, 0.025, 0.03, 0.03)
         elif kind == "crown":
-            points = [(x - width, rim), (x - width, self.top - 0.08), (x - width / 2, self.top + 0.02), (x, self.top - 0.1)]
-            points += [(x + width / 2, self.top + 0.02), (x + width, self.top - 0.08), (x + width, rim)]
-            b.polygon(_GOLD, *points)
+            low, side = self.top + 0.02, self.top - 0.08
+            left = [(x - width, rim), (x - width, side), (x - width / 2, low)]
+            right = [(2 * x - px, py) for px, py in reversed(left)]
+            b.polygon(_GOLD, *left, (x, self.top - 0.1), *right)
             b.ellipse(colour, x, rim - 0.05, 0.035, 0.035)
         elif kind == "headband":
             b.box(colour, x - self.width, rim - 0.02, x + self.width, rim + 0.025)

@@ -8,7 +8,7 @@ stands in an ordinary scene, with its exact mask and depth, over any ground and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -83,7 +83,7 @@ _HAIR_WORDS: Mapping[str, str] = {
     "afro": "a {} afro",
 }
 _GLASSES_WORDS = {"round": "round glasses", "square": "square glasses", "dark": "sunglasses"}
-PERSON_WORDS = ("person", "face", "somebody", "character")
+PERSON_WORDS = ("person", "character")
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,9 @@ class Portraits:
         """See `GlyphPack.mip`: uint8 [M, M, 4], premultiplied."""
         picture = _draw(key)
         size_px = max(12, int(np.ceil(longer_side_px)))
-        return picture if size_px >= GLYPH_SIZE_PX else cv2.resize(picture, (size_px,) * 2, interpolation=cv2.INTER_AREA)
+        if size_px >= GLYPH_SIZE_PX:
+            return picture
+        return cv2.resize(picture, (size_px, size_px), interpolation=cv2.INTER_AREA)
 
 
 @lru_cache(maxsize=64)
@@ -222,7 +224,7 @@ def describe(portrait: Portrait, rng: np.random.Generator, *, named: bool = True
     """
     identity = identity_of(portrait.identity)
     if word is None:
-        word = identity.kind if named else PERSON_WORDS[int(rng.integers(2))]
+        word = identity.kind if named else PERSON_WORDS[int(rng.integers(len(PERSON_WORDS)))]
     options = _EXPRESSION_WORDS[portrait.expression]
     noun = f"{options[int(rng.integers(len(options)))]} {word}".strip()
     text = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
@@ -322,9 +324,3 @@ class PortraitSampler:
         y = 1 - 0.5 * size + (0.0 if close else 0.04)
         subject = Subject(portrait.key, round(x, 4), round(y, 4), round(size, 4), round(turn, 2), False, 0)
         return Scene(ground, (subject,), None, style, int(rng.integers(2**31)))
-
-
-def same_looks(first: int, second: int) -> int:
-    """In how many attributes two identities agree; equal ones agree in all."""
-    one, two = identity_of(first), identity_of(second)
-    return sum(getattr(one, f.name) == getattr(two, f.name) for f in fields(Identity))

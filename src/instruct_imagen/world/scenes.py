@@ -106,13 +106,25 @@ def relation_holds(first: Subject, second: Subject, relation: str) -> bool:
 class SceneSampler:
     """Draws scenes from one split; a "train" sampler cannot emit anything that is held out."""
 
-    def __init__(self, pack: GlyphPack, split: Split = "train", styles: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        pack: GlyphPack,
+        split: Split = "train",
+        styles: Sequence[str] | None = None,
+        *,
+        glyphs: Split | None = None,
+        num_subjects: int | None = None,
+        plain_share: float = PLAIN_SHARE,
+    ) -> None:
         """Makes a sampler.
 
         Args:
             pack: Where glyphs come from.
             split: "train", or "held_out", whose scenes show held-out glyphs unless `sample` is told others.
             styles: Names of the styles to draw from besides "plain"; by default all of the split.
+            glyphs: Split of the glyphs, where a "held_out" sampler is to draw from another one.
+            num_subjects: If given, every scene has so many, whatever `sample` is asked for.
+            plain_share: How often a scene is plain where no style is asked for.
 
         Raises:
             WorldError: The split is unknown or empty in this pack, or a style is unknown or not of the split.
@@ -121,7 +133,9 @@ class SceneSampler:
             raise WorldError(f"Unknown split {split!r}; choose from {', '.join(SPLITS)}.")
         self.pack = pack
         self.split = split
-        self.glyphs = glyphs_of(pack.keys, split)
+        self.num_subjects = num_subjects
+        self.plain_share = plain_share
+        self.glyphs = glyphs_of(pack.keys, split if split == "train" or glyphs is None else glyphs)
         if len(self.glyphs) < MAX_SUBJECTS:
             raise WorldError(f"The pack {pack.name!r} has too few glyphs in the split {split!r}; add more pictures.")
         names = styles_of(STYLE_NAMES, split) if styles is None else tuple(styles)
@@ -148,15 +162,15 @@ class SceneSampler:
             num_subjects: 1 to 3; follows `glyphs` where they are given.
             glyphs: Keys of the subjects.
             ground: The ground.
-            style: The style; otherwise plain in three of five scenes.
+            style: The style; otherwise plain in a share `plain_share` of the scenes.
             relation: Relation of subject 0 to subject 1; needs two subjects.
 
         Raises:
             WorldError: Counts disagree, or a glyph or style is unknown or held out from this sampler.
         """
-        keys = self._choose_glyphs(rng, num_subjects, glyphs, relation)
+        keys = self._choose_glyphs(rng, self.num_subjects or num_subjects, glyphs, relation)
         if style is None:
-            drawn = self.styles and rng.random() >= PLAIN_SHARE
+            drawn = self.styles and self.plain_share < 1 and rng.random() >= self.plain_share
             style = sample_style(rng, self.styles[int(rng.integers(len(self.styles)))] if drawn else PLAIN)
         self._check_style(style.name)
         if relation is not None and relation not in RELATIONS:
