@@ -16,7 +16,7 @@ OPTIONS = {
     "generate": "--guidance --help --image-guidance --json --model --num-images --out --quiet --ref --sampler --seed "
     "--size --steps",
     "demo": "--help --model --out --pack --quiet --steps",
-    "train": "--help --minutes --out --preset --quiet --resume --seed --set --steps",
+    "train": "--data --help --init --minutes --out --preset --quiet --resume --seed --set --steps",
     "evaluate": "--count --guidance --help --image-guidance --model --out --quiet --steps --suite",
 }
 

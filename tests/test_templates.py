@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from instruct_imagen.data.template_texts import REFERENCE_TEXTS, TEMPLATE_TEXTS
+from instruct_imagen.data.reference_texts import REFERENCE_TEXTS
 from instruct_imagen.data.templates import (
     COMBINATION_TASKS,
+    FINE_TUNING_TASKS,
     TASK_SLOTS,
+    TEMPLATE_FOLDER,
     TRAINING_TASKS,
     Template,
     TemplateError,
@@ -29,6 +31,7 @@ SLOT_VALUES: list[dict[str, str]] = [
         "subject2": "owl",
         "style": "watercolour painting",
         "control": "mask",
+        "edit": "replace the fox with an owl",
     },
     {
         "caption": "an old red apple next to two owls",
@@ -36,6 +39,7 @@ SLOT_VALUES: list[dict[str, str]] = [
         "subject2": "umbrella",
         "style": "oil painting",
         "control": "edge map",
+        "edit": "make the sky pink",
     },
     {
         "caption": "scissors in front of the moon",
@@ -43,6 +47,7 @@ SLOT_VALUES: list[dict[str, str]] = [
         "subject2": "ice skates",
         "style": "impressionism",
         "control": "depth map",
+        "edit": "remove the scissors",
     },
     {
         "caption": "portrait of a woman with a hat, looking left",
@@ -50,6 +55,7 @@ SLOT_VALUES: list[dict[str, str]] = [
         "subject2": "face",
         "style": "pixel art",
         "control": "sketch",
+        "edit": "let the woman wear a green hat",
     },
 ]
 
@@ -126,7 +132,7 @@ def test_no_two_templates_are_the_same(task: str) -> None:
         seen[words] = template.text
 
 
-@pytest.mark.parametrize("task", TRAINING_TASKS)
+@pytest.mark.parametrize("task", (*TRAINING_TASKS, *FINE_TUNING_TASKS))
 def test_training_tasks_have_a_hundred_varied_templates_and_hold_a_tenth_out(task: str) -> None:
     train, held_out = templates(task), templates(task, "held_out")
     assert len(train) + len(held_out) >= 100
@@ -161,7 +167,8 @@ def test_combination_tasks_are_for_evaluation_only(task: str) -> None:
 
 
 def test_tasks_are_complete() -> None:
-    assert set(TASK_SLOTS) == set(TEMPLATE_TEXTS) == set(TRAINING_TASKS) | set(COMBINATION_TASKS)
+    files = {path.stem for path in TEMPLATE_FOLDER.glob("*.txt")}
+    assert set(TASK_SLOTS) == files == set(TRAINING_TASKS) | set(COMBINATION_TASKS) | set(FINE_TUNING_TASKS)
     assert TRAINING_TASKS == (
         "text", "art", "depth", "mask", "edge", "sketch", "subject", "face", "face_hq", "style", "style_transfer",
     )  # fmt: skip
@@ -209,7 +216,7 @@ def test_a_malformed_template_is_refused(text: str) -> None:
         Template(text)
 
 
-@pytest.mark.parametrize("kind", ["depth", "mask", "edge", "sketch", "subject", "style", "face", "content"])
+@pytest.mark.parametrize("kind", ["depth", "mask", "edge", "sketch", "subject", "style", "face", "source", "content"])
 def test_reference_texts(kind: str) -> None:
     assert len(set(REFERENCE_TEXTS[kind])) >= 6
     words = {"subject": {"subject": "fox"}, "face": {"subject": "woman"}, "style": {"style": "ink drawing"}}

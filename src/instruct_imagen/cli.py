@@ -6,6 +6,7 @@ Bad input ends with exit code 2 and one sentence that says what to mend; Ctrl-C 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import os
 import re
@@ -105,6 +106,7 @@ def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     command.add_argument("--steps", type=_positive, metavar="N", help="stop after so many further steps")
     command.add_argument("--minutes", type=_positive_number, metavar="M", help="stop after so many minutes")
     command.add_argument("--resume", choices=("latest",), help="continue from the newest good checkpoint in DIR")
+    command.add_argument("--data", type=Path, metavar="FILE", help="JSON recipe of what each stage is trained on")
     command.add_argument(
         "--init", metavar="MODEL", help="without a checkpoint, go on from this model, where its training stood"
     )
@@ -247,11 +249,14 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from .data.recipe import read_recipe
     from .pipeline import resolve_model
     from .presets import get_preset
     from .training.trainer import Trainer
 
     preset = get_preset(options.preset, options.set)
+    if options.data is not None:
+        preset = dataclasses.replace(preset, data=read_recipe(options.data))
     init = None if options.init is None else resolve_model(options.init)
     trainer = Trainer(preset, options.out, options.seed, options.resume is not None, init)
     position = trainer.run(options.steps, options.minutes)

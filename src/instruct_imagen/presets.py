@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from .data.recipe import DataRecipe, recipe_from_dict
+from .data.report import DataError
 from .errors import UserError
 
 StageName = Literal["pretrain", "stage1", "stage2"]
@@ -107,6 +109,7 @@ class Preset:
 
     Attributes:
         pack: glyph pack, see `world.load_pack`.
+        data: where the examples of each stage come from.
         data_workers: processes that render examples (0: render in the training process).
         checkpoint_minutes: time between checkpoints.
         report_minutes: time between validations, each with a sample grid and an exported pipeline.
@@ -116,6 +119,7 @@ class Preset:
     model: ModelConfig
     stages: tuple[StageConfig, ...]
     pack: str = "auto"
+    data: DataRecipe = field(default_factory=DataRecipe)
     data_workers: int = 1
     checkpoint_minutes: float = 10.0
     report_minutes: float = 30.0
@@ -245,8 +249,9 @@ def preset_from_dict(values: Mapping[str, Any]) -> Preset:
         model["text"] = TextEncoderConfig(**model["text"])
         model["channels"], model["layers_per_block"] = tuple(model["channels"]), tuple(model["layers_per_block"])
         stages = tuple(StageConfig(**{**s, "betas": tuple(s["betas"])}) for s in values["stages"])
-        return Preset(**{**values, "model": ModelConfig(**model), "stages": stages})
-    except (KeyError, TypeError) as error:
+        data = recipe_from_dict(values.get("data", {}))
+        return Preset(**{**values, "model": ModelConfig(**model), "stages": stages, "data": data})
+    except (KeyError, TypeError, DataError) as error:
         raise PresetError(f"not a preset of this version: {error}") from error
 
 

@@ -1,58 +1,128 @@
-"""Which examples a stage draws: the world as a random-access source, with the ratios of Table 1 in stage 2."""
+"""Which examples a stage draws: from the rendered world or from files, mixed by fixed ratios, every one at its index.
+
+Example `index` depends on the seed and `index` alone, so the number of processes and workers does not matter, and a
+position in the data is one integer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
 
 import numpy as np
 
-from ..presets import StageName
 from ..world import GlyphPack
-from .example import Example
-from .world_tasks import WorldTasks
+from .example import Example, ExampleSource
+from .recipe import WORLD, DataRecipe
+from .report import DataError
+from .shards import EpochSource, open_examples
+from .templates import TRAINING_TASKS
+from .world_tasks import WorldExample, WorldTasks
 
-# Table 1: of eleven datasets.
-TABLE_1_RATIOS: Mapping[str, float] = {
-    "text": 0.15,
-    "art": 0.05,
-    "depth": 0.06,
-    "mask": 0.06,
-    "edge": 0.06,
-    "sketch": 0.02,
-    "subject": 0.30,
-    "face": 0.05,
-    "face_hq": 0.05,
-    "style": 0.10,
-    "style_transfer": 0.10,
-}
-
-_STAGE_SALT: Mapping[StageName, int] = {"pretrain": 1, "stage1": 2, "stage2": 3}
+BLOCK = 1000  # examples within which the ratios hold exactly, to a thousandth
+_STAGE_SALT: Mapping[str, int] = {"pretrain": 1, "stage1": 2, "stage2": 3}
 
 
 class WorldSource:
-    """Examples of one stage; example `index` depends on (seed, stage, index) alone.
+    """Examples without end that are rendered when they are asked for.
 
     Args:
-        pack: the glyphs; only the training split is drawn.
-        stage: "pretrain" (captions), "stage1" (clusters) or "stage2" (instructions).
-        size_px: side of all pictures.
-        seed: of the run.
+        draw: builds one example from a generator and a key.
+        name: begins the keys.
+        seed: words of the generators' seed, the example's index follows.
     """
 
-    def __init__(self, pack: GlyphPack, stage: StageName, size_px: int, seed: int):
-        self.tasks = WorldTasks(pack.prepare(), "train", size_px)
-        self.stage: StageName = stage
-        self.seed = seed
-        self._names = tuple(TABLE_1_RATIOS)
-        ratios = np.array(list(TABLE_1_RATIOS.values()))
-        self._bounds = np.cumsum(ratios / ratios.sum())
+    def __init__(self, draw: Callable[[np.random.Generator, str], WorldExample], name: str, seed: Sequence[int]):
+        self.draw, self.name, self.seed = draw, name, tuple(seed)
 
     def __getitem__(self, index: int) -> Example:
-        rng = np.random.default_rng([self.seed, _STAGE_SALT[self.stage], index])
-        key = f"world-{self.stage}-{index:09d}"
-        if self.stage == "pretrain":
-            return self.tasks.caption_only(rng, key).example
-        if self.stage == "stage1":
-            return self.tasks.cluster(rng, key).example
-        task = self._names[min(int(np.searchsorted(self._bounds, rng.random(), "right")), len(self._names) - 1)]
-        return self.tasks.build(task, rng, key).example
+        """The example at `index` >= 0."""
+        return self.draw(np.random.default_rng([*self.seed, index]), f"world-{self.name}-{index:09d}").example
+
+
+class Mixture:
+    """Several sources, drawn by ratios: in each block of 1,000 as many from each as its ratio says, in random order.
+
+    A source is read in its own order, so none of its examples is drawn twice before all have been drawn once.
+
+    Args:
+        sources: endless sources.
+        ratios: their shares.
+        seed: of the order within blocks.
+    """
+
+    def __init__(self, sources: Sequence[ExampleSource], ratios: Sequence[float], seed: int):
+        self.sources, self.seed = tuple(sources), seed
+        self.counts = _shares(np.array(ratios, float), BLOCK)
+        self._block = lru_cache(maxsize=2)(self._draw_block)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leaves out the cache, which does not travel to worker processes."""
+        return {k: v for k, v in self.__dict__.items() if k != "_block"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Begins with an empty cache."""
+        self.__dict__.update(state)
+        self._block = lru_cache(maxsize=2)(self._draw_block)
+
+    def _draw_block(self, block: int) -> tuple[np.ndarray, np.ndarray]:
+        """For each place of a block, its source and its rank among the places of that source."""
+        chosen = np.repeat(np.arange(len(self.counts)), self.counts)
+        np.random.default_rng([self.seed, block]).shuffle(chosen)
+        ranks = np.zeros(BLOCK, int)
+        for source, count in enumerate(self.counts):
+            ranks[chosen == source] = np.arange(count)
+        return chosen, ranks
+
+    def __getitem__(self, index: int) -> Example:
+        """The example at `index` >= 0."""
+        block, place = divmod(index, BLOCK)
+        chosen, ranks = self._block(block)
+        source = int(chosen[place])
+        return self.sources[source][block * int(self.counts[source]) + int(ranks[place])]
+
+
+def _shares(ratios: np.ndarray, total: int) -> np.ndarray:
+    """Whole numbers that sum to `total`, as near to the ratios as can be (largest remainders), none of them zero."""
+    exact = ratios / ratios.sum() * total
+    counts = np.maximum(1, np.floor(exact).astype(int))
+    order = np.argsort(-(exact - counts), kind="stable")
+    while counts.sum() < total:
+        counts[order[: total - counts.sum()]] += 1
+    while counts.sum() > total:
+        counts[np.argmax(counts)] -= 1
+    return counts
+
+
+def stage_source(recipe: DataRecipe, stage: str, pack: GlyphPack, size_px: int, seed: int) -> ExampleSource:
+    """The examples of one stage.
+
+    Args:
+        recipe: where they come from.
+        stage: "pretrain", "stage1" or "stage2".
+        pack: the glyphs of the world; only its training split is drawn.
+        size_px: side of rendered pictures; others keep their size until they are batched.
+        seed: of the run.
+
+    Raises:
+        DataError: a source is missing or damaged, or the world has no task of a name in the mixture.
+    """
+    tasks = WorldTasks(pack.prepare(), "train", size_px)
+    words = (seed, _STAGE_SALT[stage])
+    if stage == "pretrain":
+        return _open(recipe.pretrain, WorldSource(tasks.caption_only, stage, words), seed)
+    if stage == "stage1":
+        return _open(recipe.stage1, WorldSource(tasks.cluster, stage, words), seed)
+    sources = []
+    for entry in recipe.stage2:
+        if entry.source == WORLD and entry.name not in TRAINING_TASKS:
+            raise DataError(f"The world has no task {entry.name!r}; it has {', '.join(TRAINING_TASKS)}.")
+        number = TRAINING_TASKS.index(entry.name) if entry.name in TRAINING_TASKS else len(TRAINING_TASKS)
+        rendered = WorldSource(partial(tasks.build, entry.name), entry.name, (*words, number))
+        sources.append(_open(entry.source, rendered, seed))
+    return Mixture(sources, [entry.ratio for entry in recipe.stage2], seed)
+
+
+def _open(source: str, rendered: WorldSource, seed: int) -> ExampleSource:
+    return rendered if source == WORLD else EpochSource(open_examples(Path(source)), seed)

@@ -6,9 +6,15 @@
     reference_text("edge", rng)
     # 'contour drawing'
 
-The sentences are in `template_texts`. A tenth of every task is held out for evaluation, chosen by a hash of
-the sentence itself, so that adding or moving sentences never moves another one between the splits. The
-combination tasks are the zero-shot suites of the paper (§4, Table 4) and exist for evaluation only.
+The sentences are in `template_texts/TASK.txt`, one a line. How to add one: a caption brings its own article ("a fox on
+a beach"), so none stands before `{caption}`; a subject has none and may be plural ("scissors"), so write
+"the {subject}" and let no verb agree with it; `{style}` and `{control}` are names such as "watercolour painting" and
+"edge map"; `{a_style}` is the style with the article it needs ("a watercolour painting", but "pixel art"); `{edit}` is
+what to do, as one would tell somebody ("replace the fox with an owl"). A marker stands where a noun would.
+
+A tenth of every task is held out for evaluation, chosen by a hash of the sentence itself, so that adding or moving
+sentences never moves another one between the splits. The combination tasks are the zero-shot suites of the paper (§4,
+Table 4) and exist for evaluation only.
 """
 
 from __future__ import annotations
@@ -18,16 +24,20 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from instruct_imagen.data.template_texts import REFERENCE_TEXTS, TEMPLATE_TEXTS
+from instruct_imagen.data.reference_texts import REFERENCE_TEXTS
 from instruct_imagen.errors import UserError
 from instruct_imagen.instruction import marker_token, markers_in
 
 Split = Literal["train", "held_out"]
 
+TEMPLATE_FOLDER = Path(__file__).parent / "template_texts"
+
 CONTROL_TASKS = ("depth", "mask", "edge", "sketch")
 TRAINING_TASKS = ("text", "art", *CONTROL_TASKS, "subject", "face", "face_hq", "style", "style_transfer")
+FINE_TUNING_TASKS = ("edit",)
 COMBINATION_TASKS = ("style_subject", "multi_subject", "control_subject", "control_style")
 
 TASK_SLOTS: dict[str, frozenset[str]] = {
@@ -42,6 +52,7 @@ TASK_SLOTS: dict[str, frozenset[str]] = {
     "face_hq": frozenset({"ref1", "caption"}),
     "style": frozenset({"ref1", "caption"}),
     "style_transfer": frozenset({"ref1", "ref2"}),
+    "edit": frozenset({"ref1", "ref2", "edit"}),
     "style_subject": frozenset({"ref1", "subject", "ref2", "caption"}),
     "multi_subject": frozenset({"ref1", "subject", "ref2", "subject2", "caption"}),
     "control_subject": frozenset({"ref1", "control", "ref2", "subject", "caption"}),
@@ -105,7 +116,7 @@ def templates(task: str, split: Split = "train") -> tuple[Template, ...]:
     """The templates of one task, in a fixed order.
 
     Args:
-        task: one of TRAINING_TASKS, or of COMBINATION_TASKS.
+        task: one of TRAINING_TASKS, FINE_TUNING_TASKS or COMBINATION_TASKS.
         split: "train", or "held_out" for evaluation. All templates of a combination task are held out.
 
     Raises:
@@ -124,7 +135,8 @@ def templates(task: str, split: Split = "train") -> tuple[Template, ...]:
 def _all_templates(task: str) -> tuple[Template, ...]:
     if task not in TASK_SLOTS:
         raise TemplateError(f"'{task}' is no task; the tasks are {', '.join(TASK_SLOTS)}.")
-    found = tuple(Template(line) for line in TEMPLATE_TEXTS[task].splitlines() if line)
+    lines = (TEMPLATE_FOLDER / f"{task}.txt").read_text(encoding="utf-8").splitlines()
+    found = tuple(Template(line) for line in lines if line)
     for template in found:
         _check_slots(template.slots, TASK_SLOTS[task], f"the {task} template '{template.text}'")
     return found

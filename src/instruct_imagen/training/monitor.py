@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..conditioning import ConditioningEncoder, to_unit_range
-from ..data.mixture import TABLE_1_RATIOS
+from ..data.recipe import WORLD
 from ..data.world_tasks import WorldExample, WorldTasks
 from ..files import make_folder, write_atomically
 from ..model import ModelParts
@@ -49,8 +49,9 @@ class Monitor:
         self.preset, self.parts, self.out, self.stage = preset, parts, out, stage
         self.model = model = preset.model
         tasks = WorldTasks(pack, "train", model.size_px)
-        names = {"pretrain": ("caption",), "stage1": ("caption", "cluster")}.get(
-            stage.stage, ("caption", "cluster", *TABLE_1_RATIOS)
+        mixed = [entry.name for entry in preset.data.stage2 if entry.source == WORLD]
+        names = {"pretrain": ["caption"], "stage1": ["caption", "cluster"]}.get(
+            stage.stage, ["caption", "cluster", *mixed]
         )
         self._examples = {name: [_fixed_example(tasks, name, i) for i in range(VALIDATION_EXAMPLES)] for name in names}
         collate = Collate(parts.tokenizer, model)

@@ -20,7 +20,7 @@ from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
-from ..data.mixture import WorldSource
+from ..data.mixture import stage_source
 from ..errors import UserError
 from ..files import make_folder
 from ..model import build_model
@@ -210,8 +210,9 @@ class Trainer:
 
     def _run_stage(self, limits: Limits) -> bool:
         """Runs the current stage; true when it is complete, false when a limit or a signal ended it."""
-        source = WorldSource(self.pack, self.stage.stage, self.preset.model.size_px, self.position.seed)
-        dataset = StageDataset(source, self.preset.model, self.stage, self.position.seed)
+        size_px, seed = self.preset.model.size_px, self.position.seed
+        source = stage_source(self.preset.data, self.stage.stage, self.pack, size_px, seed)
+        dataset = StageDataset(source, self.preset.model, self.stage, seed)
         rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
         sampler = PositionSampler(self.position.step, self.stage.steps, self.stage.batch_size, rank, world_size)
         collate = Collate(self.parts.tokenizer, self.preset.model)

@@ -1,0 +1,124 @@
+"""What a run is trained on: a source for each stage, and the mixture of the second with its ratios.
+
+As JSON, for `instruct-imagen train --data FILE`:
+
+    {"pretrain": "world", "stage1": "clusters/",
+     "stage2": [{"name": "subject", "ratio": 0.3}, {"name": "mine", "ratio": 0.7, "source": "mine/train.jsonl"}]}
+
+A source is "world", a folder of shards, or a JSONL file; paths are relative to the file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .report import DataError
+
+WORLD = "world"
+
+
+@dataclass(frozen=True)
+class MixtureEntry:
+    """One data set of the mixture.
+
+    Attributes:
+        name: of the data set; where the source is the world, the task that it builds.
+        ratio: its share of the examples; the shares need not sum to one.
+        source: "world", a folder of shards, or a JSONL file.
+    """
+
+    name: str
+    ratio: float
+    source: str = WORLD
+
+
+# Table 1 of the paper, all of it from the rendered world.
+TABLE_1 = (
+    MixtureEntry("text", 0.15),
+    MixtureEntry("art", 0.05),
+    MixtureEntry("depth", 0.06),
+    MixtureEntry("mask", 0.06),
+    MixtureEntry("edge", 0.06),
+    MixtureEntry("sketch", 0.02),
+    MixtureEntry("subject", 0.30),
+    MixtureEntry("face", 0.05),
+    MixtureEntry("face_hq", 0.05),
+    MixtureEntry("style", 0.10),
+    MixtureEntry("style_transfer", 0.10),
+)
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Sources of the three stages.
+
+    Attributes:
+        pretrain: captioned pictures: "world", shards or JSONL.
+        stage1: clusters: "world", or a folder that `instruct-imagen data clusters` wrote.
+        stage2: the mixture.
+    """
+
+    pretrain: str = WORLD
+    stage1: str = WORLD
+    stage2: tuple[MixtureEntry, ...] = TABLE_1
+
+    def __post_init__(self) -> None:
+        """Refuses an empty mixture, repeated names, and ratios that are no shares."""
+        names = [entry.name for entry in self.stage2]
+        if not names:
+            raise DataError("The mixture of stage 2 is empty; give it at least one data set.")
+        if len(set(names)) < len(names):
+            raise DataError(
+                f"The mixture names {max(names, key=names.count)!r} twice; give each data set its own name."
+            )
+        for entry in self.stage2:
+            if not 0 < entry.ratio < float("inf"):
+                raise DataError(f"The ratio of {entry.name!r} must be above zero, not {entry.ratio}.")
+
+
+def recipe_from_dict(values: Mapping[str, Any]) -> DataRecipe:
+    """A recipe from what `dataclasses.asdict` or a JSON file gives.
+
+    Raises:
+        DataError: unknown or missing keys, or values of the wrong type.
+    """
+    try:
+        rest = {name: str(values[name]) for name in values if name != "stage2"}
+        if "stage2" not in values:
+            return DataRecipe(**rest)
+        entries = tuple(
+            MixtureEntry(str(entry["name"]), float(entry["ratio"]), str(entry.get("source", WORLD)))
+            for entry in values["stage2"]
+        )
+        return DataRecipe(**rest, stage2=entries)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"not a data recipe: {type(error).__name__} at {error}") from error
+
+
+def read_recipe(path: Path) -> DataRecipe:
+    """Reads a recipe; relative paths in it begin at its folder.
+
+    Raises:
+        DataError: it cannot be read or is no recipe.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); check the path.") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON ({error}).") from error
+    if not isinstance(content, Mapping):
+        raise DataError(f"{path} must hold a JSON object; see docs/training.md.")
+    recipe = recipe_from_dict(content)
+
+    def placed(source: str) -> str:
+        return source if source == WORLD else str((path.parent / source).resolve())
+
+    entries = tuple(MixtureEntry(e.name, e.ratio, placed(e.source)) for e in recipe.stage2)
+    return DataRecipe(placed(recipe.pretrain), placed(recipe.stage1), entries)
