@@ -41,6 +41,7 @@ from ..world import (
 )
 from .example import Example
 from .templates import COMBINATION_TASKS, CONTROL_TASKS, Template, fill, reference_text, templates
+from .world_edit import draw_edit
 
 PLAIN_STYLE = Style("plain", ())
 GENERIC_SHARE = 0.5  # share of subject references that the text calls only "object", "thing", ...
@@ -105,7 +106,7 @@ class WorldTasks:
         self.name_styles = name_styles
 
     def build(self, task: str, rng: np.random.Generator, key: str) -> WorldExample:
-        """One example of `task`, a name from `TRAINING_TASKS` or `COMBINATION_TASKS`."""
+        """One example of `task`, a name from `TRAINING_TASKS`, `FINE_TUNING_TASKS` or `COMBINATION_TASKS`."""
         builders: dict[str, Callable[[np.random.Generator], _Draft]] = {
             "text": self._text,
             "art": self._art,
@@ -118,6 +119,7 @@ class WorldTasks:
             "face_hq": self._face(close=True),
             "style": self._style,
             "style_transfer": self._style_transfer,
+            "edit": self._edit,
             "style_subject": self._style_subject,
             "multi_subject": self._multi_subject,
             "control_subject": self._control_subject,
@@ -261,6 +263,14 @@ class WorldTasks:
         picture = render(scene, self.pack, self.size_px)
         content = (picture.plain, reference_text("content", rng))
         return _Draft(scene, {}, ((self._style_pair(scene.style, rng),), (content,)), picture)
+
+    def _edit(self, rng: np.random.Generator) -> _Draft:
+        edit = draw_edit(self.sampler, self.pack, self.size_px, PLAIN_STYLE, rng)
+        mask = np.repeat(edit.mask[..., None], 3, axis=2).astype(np.uint8) * 255
+        source = (edit.source.image, reference_text("source", rng))
+        return _Draft(
+            edit.after, {"edit": edit.words}, ((source,), ((mask, reference_text("mask", rng)),)), edit.target
+        )
 
     def _style_subject(self, rng: np.random.Generator) -> _Draft:
         scene = self.sampler.sample(rng, num_subjects=1, style=self._draw_style(rng))
