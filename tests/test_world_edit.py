@@ -35,7 +35,7 @@ def test_every_kind_of_edit_does_what_it_says(edits, builtin_pack):
         assert (len(gone), len(new)) == expected
         for key in (*gone, *new):
             assert any(name in edit.words for name in names[key]), edit.words
-        assert (edit.before.ground != edit.after.ground) == (edit.kind == "ground")
+        assert (edit.before.ground.kind != edit.after.ground.kind) == (edit.kind == "ground")
         assert all(glyph_split(key) == "train" for key in (*before, *after))
 
 

@@ -104,14 +104,16 @@ def _scenes(
     kind: str, sampler: SceneSampler, pack: GlyphPack, style: Style, rng: np.random.Generator
 ) -> tuple[str, Scene, Scene]:
     """Words, and the scene before and after."""
-    least = 2 if kind in ("remove", "add") else 1
+    if kind == "ground":
+        scene = sampler.sample(rng, num_subjects=1, style=style)
+        grounds = iter(lambda: sample_ground(rng), None)
+        after = replace(scene, ground=next(ground for ground in grounds if ground.kind != scene.ground.kind))
+        alone = subject_phrase(pack[scene.glyphs[0]], rng)
+        return _pick(rng, _GROUND).format(a=alone, ground=ground_phrase(after.ground, rng)), scene, after
+    least = 1 if kind == "replace" else 2
     scene = sampler.sample(rng, num_subjects=least + int(rng.random() < 0.3), style=style)
     place = int(rng.integers(len(scene.subjects)))
     chosen = subject_phrase(pack[scene.glyphs[place]], rng)
-    if kind == "ground":
-        after = replace(scene, ground=sample_ground(rng))
-        first = subject_phrase(pack[scene.glyphs[0]], rng)
-        return _pick(rng, _GROUND).format(a=first, ground=ground_phrase(after.ground, rng)), scene, after
     if kind == "replace":
         others = [glyph for glyph in sampler.glyphs if glyph not in scene.glyphs]
         glyph = others[int(rng.integers(len(others)))]
