@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from instruct_imagen.world import (
     DEFAULT_GROUPS,
@@ -72,6 +72,21 @@ def test_membership_of_font_pack_does_not_need_cldr(font_pack, monkeypatch):
     without = GlyphPack.from_font(groups=("animals",))
     assert without.keys == tuple(glyph.key for glyph in font_pack if glyph.group == "animals")
     assert len({glyph.name for glyph in without}) == len(without)
+
+
+def test_person_variants_are_people_in_five_tones_of_one_split():
+    if find_font() is None or not (features.check("raqm") and features.check("fribidi")):
+        pytest.skip("no colour font or no text layout installed")
+    pack = GlyphPack.from_font(groups=("person variants",))
+    assert len(pack) >= 300
+    by_person: dict[str, list[str]] = {}
+    for key in pack.keys:
+        by_person.setdefault(key.split("/")[0], []).append(key)
+    for person, keys in by_person.items():
+        assert len(keys) == 5, person
+        assert len({pack.image(key).tobytes() for key in keys}) == 5
+        assert len({glyph_split(key) for key in keys}) == 1
+        assert pack[keys[4]].name.endswith(" with dark skin")
 
 
 def test_groups_do_not_share_code_points():

@@ -87,14 +87,13 @@ def recipe_from_dict(values: Mapping[str, Any]) -> DataRecipe:
         DataError: unknown or missing keys, or values of the wrong type.
     """
     try:
-        rest = {name: str(values[name]) for name in values if name != "stage2"}
-        if "stage2" not in values:
-            return DataRecipe(**rest)
-        entries = tuple(
-            MixtureEntry(str(entry["name"]), float(entry["ratio"]), str(entry.get("source", WORLD)))
-            for entry in values["stage2"]
-        )
-        return DataRecipe(**rest, stage2=entries)
+        fields: dict[str, Any] = {name: str(value) for name, value in values.items()}
+        if "stage2" in values:
+            fields["stage2"] = tuple(
+                MixtureEntry(str(entry["name"]), float(entry["ratio"]), str(entry.get("source", WORLD)))
+                for entry in values["stage2"]
+            )
+        return DataRecipe(**fields)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, DataError):
             raise

@@ -12,7 +12,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -256,7 +256,7 @@ class EpochSource:
     def __init__(self, source: FiniteSource, seed: int) -> None:
         self.source, self.seed = source, seed
         self._epoch = -1
-        self._order: Sequence[int] = ()
+        self._order = np.arange(0)
 
     def __getitem__(self, index: int) -> Example:
         """The example at `index`, a position over all epochs."""

@@ -18,10 +18,11 @@ from instruct_imagen.world.board import Colour
 from instruct_imagen.world.glyphs import GLYPH_SIZE_PX, Glyph, WorldError
 from instruct_imagen.world.grounds import COLOURS, WALL_KINDS, Ground, sample_ground
 from instruct_imagen.world.scenes import PLAIN, Scene, Subject
-from instruct_imagen.world.splits import FACE_PREFIX, Split, glyph_split, style_split
+from instruct_imagen.world.splits import Split, glyph_split, style_split
 from instruct_imagen.world.styles import Style, sample_style
 
 NUM_IDENTITIES = 1 << 24
+FACE_PREFIX = "face-"
 _IDENTITY_SALT = 77_003
 
 SKINS: Sequence[Colour] = (

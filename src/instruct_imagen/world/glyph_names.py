@@ -123,6 +123,16 @@ def group_code_points(group: str) -> tuple[int, ...]:
     return tuple(sorted(points))
 
 
+PERSON_VARIANTS = "person variants"
+SKIN_TONES: Mapping[int, str] = {
+    0x1F3FB: "light",
+    0x1F3FC: "medium light",
+    0x1F3FD: "medium",
+    0x1F3FE: "medium dark",
+    0x1F3FF: "dark",
+}
+
+
 def prune_synonyms(candidates: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[str, ...]]:
     """Keeps the words that identify their glyph.
 

@@ -18,12 +18,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError, features
 
 from instruct_imagen.errors import UserError
 from instruct_imagen.world.glyph_names import (
     GROUP_CODE_POINTS,
     MAX_SYNONYMS,
+    PERSON_VARIANTS,
+    SKIN_TONES,
     group_code_points,
     name_code_points,
 )
@@ -167,35 +169,42 @@ class GlyphPack:
 
         Args:
             font_path: Font file; searched for in the usual places if None.
-            groups: Names of the groups to take, from `GROUP_CODE_POINTS`.
+            groups: Names of the groups to take, from `GROUP_CODE_POINTS`, or "person variants": people in five skin
+                tones, whose keys are "CODE POINT/TONE".
 
         Raises:
             WorldError: No font was found, it cannot be read, it has no colour pictures, or a group is unknown.
         """
-        unknown = [group for group in groups if group not in GROUP_CODE_POINTS]
+        known = {*GROUP_CODE_POINTS, PERSON_VARIANTS}
+        unknown = [group for group in groups if group not in known]
         if unknown:
-            raise WorldError(f"Unknown glyph groups {unknown}; choose from {sorted(GROUP_CODE_POINTS)}.")
+            raise WorldError(f"Unknown glyph groups {unknown}; choose from {sorted(known)}.")
         path = Path(font_path) if font_path is not None else find_font()
         if path is None:
             raise WorldError(f"No colour font found; install fonts-noto-color-emoji or set {FONT_ENV} to a font file.")
         font = _open_font(path)
-        missing = _draw_character(font, 0x0378).tobytes()  # an unassigned code point: the font's "missing" picture
-        points = sorted({(point, group) for group in groups for point in group_code_points(group)})
+        missing = _draw_text(font, chr(0x0378)).tobytes()  # an unassigned code point: the font's "missing" picture
+        plain = [group for group in groups if group != PERSON_VARIANTS]
+        points = sorted({(point, group) for group in plain for point in group_code_points(group)})
         seen: set[bytes] = {missing}
         kept: list[tuple[int, str]] = []
         images: list[np.ndarray] = []
         for point, group in points:
-            picture = _draw_character(font, point)
+            picture = _draw_text(font, chr(point))
             data = picture.tobytes()
             if data in seen or np.count_nonzero(picture[..., 3] > 32) < 64 or not _is_coloured(picture):
                 continue
             seen.add(data)
             kept.append((point, group))
             images.append(fit_picture(picture))
-        if not images:
-            raise WorldError(f"The font {path} holds no colour bitmap pictures that Pillow can draw; use another font.")
         words = name_code_points([point for point, _ in kept])
         glyphs = [Glyph(f"{point:X}", *words[i], group) for i, (point, group) in enumerate(kept)]
+        if PERSON_VARIANTS in groups:
+            variants = _person_variants(font)
+            glyphs += [glyph for glyph, _ in variants]
+            images += [picture for _, picture in variants]
+        if not images:
+            raise WorldError(f"The font {path} holds no colour bitmap pictures that Pillow can draw; use another font.")
         return cls("font", glyphs, np.stack(images))
 
     @classmethod
@@ -298,10 +307,31 @@ def _open_font(path: Path) -> ImageFont.FreeTypeFont:
     raise WorldError(f"The font {path} cannot be read as a colour bitmap font; use one such as NotoColorEmoji.ttf.")
 
 
-def _draw_character(font: ImageFont.FreeTypeFont, point: int) -> np.ndarray:
+def _draw_text(font: ImageFont.FreeTypeFont, text: str) -> np.ndarray:
     canvas = Image.new("RGBA", (_CANVAS_PX, _CANVAS_PX), (0, 0, 0, 0))
-    ImageDraw.Draw(canvas).text((8, 16), chr(point), font=font, embedded_color=True)
+    ImageDraw.Draw(canvas).text((8, 16), text, font=font, embedded_color=True)
     return np.asarray(canvas)
+
+
+def _person_variants(font: ImageFont.FreeTypeFont) -> list[tuple[Glyph, np.ndarray]]:
+    """People in five skin tones, in code point order, where the font joins person and tone into one picture.
+
+    Raises:
+        WorldError: Pillow cannot join characters here.
+    """
+    if not (features.check("raqm") and features.check("fribidi")):
+        raise WorldError("Person variants need Pillow's text layout; install libfribidi0 (Debian) or leave them out.")
+    points = group_code_points("people")
+    found: list[tuple[Glyph, np.ndarray]] = []
+    for point, (name, _) in zip(points, name_code_points(points), strict=True):
+        for tone, words in SKIN_TONES.items():
+            text = chr(point) + chr(tone)
+            picture = _draw_text(font, text)
+            if font.getlength(text) > 1.5 * font.getlength(chr(point)) or not picture[..., 3].any():
+                break  # drawn side by side: this person has no tones
+            glyph = Glyph(f"{point:X}/{tone:X}", f"{name} with {words} skin", (), "people")
+            found.append((glyph, fit_picture(picture)))
+    return found
 
 
 def _is_coloured(picture: np.ndarray) -> bool:

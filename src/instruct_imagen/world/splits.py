@@ -10,7 +10,6 @@ Split = Literal["train", "held_out"]
 SPLITS: tuple[Split, ...] = ("train", "held_out")
 
 HELD_OUT_GLYPH_SHARE = 0.2
-FACE_PREFIX = "face-"  # of a portrait's key; what follows the identity, behind a "/", does not matter here
 # A fifth of the styles, rounded up, unlike one another; "plain" stays in training.
 HELD_OUT_STYLES: frozenset[str] = frozenset(
     ("blueprint", "cross stitch", "low poly", "neon", "stained glass", "thermal", "woodcut")
@@ -18,8 +17,11 @@ HELD_OUT_STYLES: frozenset[str] = frozenset(
 
 
 def glyph_split(key: str) -> Split:
-    """Split of a glyph or of a portrait's identity; depends on nothing else, so a bigger pack never moves a glyph."""
-    name = key.split("/", 1)[0] if key.startswith(FACE_PREFIX) else key
+    """Split of a glyph, by its key alone, so a bigger pack never moves one.
+
+    What follows a "/" is a variant (a skin tone, a person's mood) and goes with the glyph or identity before it.
+    """
+    name = key.split("/", 1)[0]
     digest = hashlib.sha256(f"glyph:{name}".encode()).digest()
     return "held_out" if int.from_bytes(digest[:8], "big") < HELD_OUT_GLYPH_SHARE * 2**64 else "train"
 
