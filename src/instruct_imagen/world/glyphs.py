@@ -324,11 +324,12 @@ def _person_variants(font: ImageFont.FreeTypeFont) -> list[tuple[Glyph, np.ndarr
     points = group_code_points("people")
     found: list[tuple[Glyph, np.ndarray]] = []
     for point, (name, _) in zip(points, name_code_points(points), strict=True):
-        for tone, words in SKIN_TONES.items():
-            text = chr(point) + chr(tone)
-            picture = _draw_text(font, text)
-            if font.getlength(text) > 1.5 * font.getlength(chr(point)) or not picture[..., 3].any():
-                break  # drawn side by side: this person has no tones
+        pictures = {tone: _draw_text(font, chr(point) + chr(tone)) for tone in SKIN_TONES}
+        if len({picture.tobytes() for picture in pictures.values()}) < len(SKIN_TONES):
+            continue  # the font drops the tone
+        if font.getlength(chr(point) + chr(0x1F3FB)) > 1.5 * font.getlength(chr(point)):
+            continue  # drawn side by side: this person has no tones
+        for (tone, words), picture in zip(SKIN_TONES.items(), pictures.values(), strict=True):
             glyph = Glyph(f"{point:X}/{tone:X}", f"{name} with {words} skin", (), "people")
             found.append((glyph, fit_picture(picture)))
     return found
