@@ -17,6 +17,8 @@ OPTIONS = {
     "--size --steps",
     "demo": "--help --model --out --pack --quiet --steps",
     "train": "--data --help --init --minutes --out --preset --quiet --resume --seed --set --steps",
+    "data templates": "--help --quiet --split",
+    "data build": "--count --help --out --pack --quiet --seed --size --source --strict",
     "evaluate": "--count --guidance --help --image-guidance --model --out --quiet --steps --suite",
 }
 
@@ -35,7 +37,7 @@ def run(*arguments: object) -> int:
 @pytest.mark.parametrize("command", OPTIONS)
 def test_options_are_the_pinned_ones(command: str, capsys: pytest.CaptureFixture):
     with pytest.raises(SystemExit) as ended:
-        _parser().parse_args([command, "--help"])
+        _parser().parse_args([*command.split(), "--help"])
     assert ended.value.code == 0
     assert " ".join(sorted(set(re.findall(r"--[a-z-]+", capsys.readouterr().out)))) == OPTIONS[command]
 

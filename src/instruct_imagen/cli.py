@@ -1,4 +1,4 @@
-"""The command line: instruct-imagen generate | demo | train | evaluate.
+"""The command line: instruct-imagen generate | demo | data | train | evaluate.
 
 Bad input ends with exit code 2 and one sentence that says what to mend; Ctrl-C with 130.
 """
@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from .arguments import natural, positive, positive_number
+from .cli_data import add_data
 from .errors import UserError
 
 _MARKER_PREFIX = re.compile(r"([1-9][0-9]*):(.*)", re.DOTALL)
@@ -48,8 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="instruct-imagen", description=__doc__.splitlines()[0])
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_generate, _add_demo, _add_train, _add_evaluate):
-        command = add(commands)
+    added = [add(commands) for add in (_add_generate, _add_demo, _add_train, _add_evaluate)]
+    for command in (*added, *add_data(commands)):
         command.add_argument("--quiet", action="store_true", help="no progress, only errors")
     return parser
 
@@ -58,7 +60,7 @@ def _add_model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--model", default="instruct-imagen-nano", metavar="NAME_OR_PATH", help="shipped model or folder (%(default)s)"
     )
-    command.add_argument("--steps", type=_positive, metavar="N", help="denoising steps (24; the paper's sampler: 256)")
+    command.add_argument("--steps", type=positive, metavar="N", help="denoising steps (24; the paper's sampler: 256)")
 
 
 def _add_generate(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -72,8 +74,8 @@ def _add_generate(commands: argparse._SubParsersAction) -> argparse.ArgumentPars
         help="a reference; numbered in order, or with N: one more picture of marker N",
     )
     command.add_argument("--json", type=Path, metavar="FILE", help="read the instruction from a JSON file instead")
-    command.add_argument("--num-images", type=_positive, default=1, metavar="N", help="pictures (%(default)s)")
-    command.add_argument("--seed", type=_natural, default=0, help="picture i uses seed + i (%(default)s)")
+    command.add_argument("--num-images", type=positive, default=1, metavar="N", help="pictures (%(default)s)")
+    command.add_argument("--seed", type=natural, default=0, help="picture i uses seed + i (%(default)s)")
     command.add_argument("--guidance", type=float, default=3.0, help="guidance scale (%(default)s)")
     command.add_argument("--image-guidance", type=float, help="separate guidance scale of the references")
     command.add_argument(
@@ -82,7 +84,7 @@ def _add_generate(commands: argparse._SubParsersAction) -> argparse.ArgumentPars
         default="fast",
         help="fast: DPM-Solver++; paper: DDPM with oscillating guidance (%(default)s)",
     )
-    command.add_argument("--size", type=_positive, default=256, metavar="PX", help="side of the file (%(default)s)")
+    command.add_argument("--size", type=positive, default=256, metavar="PX", help="side of the file (%(default)s)")
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="several pictures also go to FILE-i")
     _add_model_options(command)
     command.set_defaults(run=_generate)
@@ -102,9 +104,9 @@ def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     command = commands.add_parser("train", help="train a preset's stages")
     command.add_argument("--preset", required=True, metavar="NAME", help="debug, nano, small or paper")
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
-    command.add_argument("--seed", type=_natural, default=0)
-    command.add_argument("--steps", type=_positive, metavar="N", help="stop after so many further steps")
-    command.add_argument("--minutes", type=_positive_number, metavar="M", help="stop after so many minutes")
+    command.add_argument("--seed", type=natural, default=0)
+    command.add_argument("--steps", type=positive, metavar="N", help="stop after so many further steps")
+    command.add_argument("--minutes", type=positive_number, metavar="M", help="stop after so many minutes")
     command.add_argument("--resume", choices=("latest",), help="continue from the newest good checkpoint in DIR")
     command.add_argument("--data", type=Path, metavar="FILE", help="JSON recipe of what each stage is trained on")
     command.add_argument(
@@ -127,34 +129,12 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> argparse.ArgumentPars
     command.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="scores.json and contact sheets go here"
     )
-    command.add_argument("--count", type=_positive, metavar="N", help="instructions per task (the suite's own)")
+    command.add_argument("--count", type=positive, metavar="N", help="instructions per task (the suite's own)")
     command.add_argument("--guidance", type=float, default=3.0, help="guidance scale (%(default)s)")
     command.add_argument("--image-guidance", type=float, help="separate guidance scale of the references")
     _add_model_options(command)
     command.set_defaults(run=_evaluate)
     return command
-
-
-def _number(text: str, kind: type, lowest: float, what: str) -> float:
-    try:
-        value = kind(text)
-    except ValueError:
-        value = None
-    if value is None or not lowest <= value < 2**63:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-    return value
-
-
-def _positive(text: str) -> int:
-    return int(_number(text, int, 1, "a whole number of at least 1"))
-
-
-def _natural(text: str) -> int:
-    return int(_number(text, int, 0, "a whole number of at least 0"))
-
-
-def _positive_number(text: str) -> float:
-    return _number(text, float, 1e-9, "a positive number")
 
 
 def parse_reference(argument: str) -> tuple[int | None, str, str]:

@@ -1,0 +1,30 @@
+"""Types of command-line values, whose errors say what was expected."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def _number(text: str, kind: type, lowest: float, what: str) -> float:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not lowest <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return value
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    return int(_number(text, int, 1, "a whole number of at least 1"))
+
+
+def natural(text: str) -> int:
+    """A whole number of at least 0."""
+    return int(_number(text, int, 0, "a whole number of at least 0"))
+
+
+def positive_number(text: str) -> float:
+    """A number above zero."""
+    return _number(text, float, 1e-9, "a positive number")
