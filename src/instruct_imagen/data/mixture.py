@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..retrieval.records import ClusterSource
 from ..world import GlyphPack
 from .example import Example, ExampleSource
 from .recipe import WORLD, DataRecipe
@@ -113,7 +114,9 @@ def stage_source(recipe: DataRecipe, stage: str, pack: GlyphPack, size_px: int, 
     if stage == "pretrain":
         return _open(recipe.pretrain, WorldSource(tasks.caption_only, stage, words), seed)
     if stage == "stage1":
-        return _open(recipe.stage1, WorldSource(tasks.cluster, stage, words), seed)
+        if recipe.stage1 != WORLD:
+            return ClusterSource(Path(recipe.stage1), seed)
+        return WorldSource(tasks.cluster, stage, words)
     sources = []
     for entry in recipe.stage2:
         if entry.source == WORLD and entry.name not in TRAINING_TASKS:

@@ -20,6 +20,8 @@ MAX_URL_CHARS = 2_048
 # Control characters that are not white space, halves of surrogate pairs, and byte order marks.
 _UNWANTED = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\ufeff]")
 
+_UNDECODED = re.compile("[\udc80-\udcff]")  # bytes as surrogateescape has them
+
 
 def clean_text(text: str) -> str:
     """`text` without what `_UNWANTED` names, each run of white space as one space, none at the ends."""
@@ -79,11 +81,9 @@ class Record:
         """A JSON object, or none; damage becomes the record's `fault`, since the caption may stand elsewhere."""
         try:
             data = read()
-            content = {} if data is None else json.loads(data)
+            content = {} if data is None else _parse_json(data)
         except SampleError as error:
             return cls(fault=error.reason)
-        except UnicodeDecodeError:
-            return cls(fault="caption is not UTF-8")
         except (ValueError, RecursionError):
             return cls(fault="broken JSON")
         return cls.of(content) if isinstance(content, dict) else cls(fault="broken JSON")
@@ -138,6 +138,27 @@ def find_words(
     if not caption:
         raise SampleError("no caption")
     return Words(caption, record.url() or sidecar().url())
+
+
+def _parse_json(data: bytes) -> object:
+    """JSON in which text that is not UTF-8 becomes bytes: the other fields may still be good.
+
+    Raises:
+        ValueError: it is not JSON.
+        RecursionError: it is nested without end.
+    """
+    try:
+        return json.loads(data)
+    except UnicodeDecodeError:
+        content = json.loads(data.decode("utf-8", "surrogateescape"))
+    return {name: _undecoded(value) for name, value in content.items()} if isinstance(content, dict) else content
+
+
+def _undecoded(value: object) -> object:
+    """The bytes of a text that holds undecoded ones; anything else as it is."""
+    if not isinstance(value, str) or not _UNDECODED.search(value):
+        return value
+    return value.encode("utf-8", "surrogateescape")
 
 
 def _first_good(attempts: Iterable[Callable[[], str]]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..instruction import Instruction, Reference
+from ..retrieval.examples import cluster_instruction
 from ..world import (
     GENERIC_WORDS,
     GRANULARITIES,
@@ -341,10 +342,8 @@ def _cluster_example(
     text: str, scene: Scene, pictures: Sequence[Render], captions: Sequence[str], key: str
 ) -> WorldExample:
     """The first picture as the target, the others as its context."""
-    pairs = enumerate(zip(pictures[1:], captions, strict=True), start=1)
-    references = tuple(Reference(_image(picture.image), words, number) for number, (picture, words) in pairs)
-    markers = " ".join(f"[ref#{reference.marker}]" for reference in references)
-    instruction = Instruction(f"{text} {markers}", references)
+    context = [(_image(picture.image), words) for picture, words in zip(pictures[1:], captions, strict=True)]
+    instruction = cluster_instruction(text, context)
     return WorldExample(Example(instruction, _image(pictures[0].image), "cluster", key), scene, pictures[0])
 
 

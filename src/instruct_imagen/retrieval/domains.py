@@ -1,0 +1,85 @@
+"""Domains (§3.2): each picture goes where a text about the domain is nearest to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..data.report import DataError
+from .embedders import Embedder, unit_length
+
+_ROWS_AT_ONCE = 65_536
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A kind of picture, told by texts.
+
+    Attributes:
+        name: for the report and the clusters.
+        prompts: texts about such pictures; the mean of their embeddings stands for the domain.
+    """
+
+    name: str
+    prompts: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuses a domain without texts."""
+        if not self.name or not self.prompts:
+            raise DataError(f"The domain {self.name!r} needs a name and at least one text about it.")
+
+
+# The paper names art, products, animals and scenery, "etc."; the others are ours.
+DEFAULT_DOMAINS = (
+    Domain("art", ("a painting", "a drawing", "a work of art", "an illustration")),
+    Domain("products", ("a product photo", "a photo of an object on a plain background", "merchandise in a shop")),
+    Domain("animals", ("a photo of an animal", "a picture of a bird", "a picture of a pet", "wildlife")),
+    Domain("scenery", ("a photo of a landscape", "a view of nature", "mountains, sea and sky")),
+    Domain("people", ("a photo of a person", "a portrait of a face", "a group of people")),
+    Domain("food", ("a photo of food", "a dish on a plate", "a drink in a glass")),
+    Domain("vehicles", ("a photo of a car", "a picture of a vehicle", "a ship, a train or a plane")),
+    Domain("buildings", ("a photo of a building", "architecture", "a street in a city")),
+    Domain("interiors", ("a photo of a room", "furniture in a home", "an interior")),
+    Domain("plants", ("a photo of a flower", "a picture of a plant", "a tree")),
+    Domain("sports", ("a photo of a sport", "athletes in a game")),
+    Domain("graphics", ("a logo", "a diagram with text", "a poster with lettering", "a screenshot")),
+)
+
+
+def domain_centres(domains: Sequence[Domain], embedder: Embedder) -> np.ndarray:
+    """One vector for each domain, float32 [P, D] of unit length.
+
+    Raises:
+        DataError: two domains have one name.
+    """
+    names = [domain.name for domain in domains]
+    if len(set(names)) < len(names):
+        raise DataError(f"There are two domains {max(names, key=names.count)!r}; give each its own name.")
+    if not domains:
+        return np.zeros((0, embedder.dim), np.float32)
+    return unit_length(np.stack([embedder.texts(domain.prompts).mean(0) for domain in domains]))
+
+
+def assign_domains(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """The domain whose text is most like each picture.
+
+    Args:
+        vectors: float [N, D] of unit length, on disk or in memory.
+        centres: float32 [P, D]; none at all puts every picture into domain 0.
+
+    Returns:
+        int64 [N] in 0..P-1.
+    """
+    found = np.zeros(len(vectors), np.int64)
+    if len(centres) and len(vectors) and vectors.shape[1] != centres.shape[1]:
+        raise DataError(
+            f"The embeddings have {vectors.shape[1]} numbers and the embedder of the domains' texts makes "
+            f"{centres.shape[1]}; use the embedder that the embeddings were made with."
+        )
+    if len(centres) > 1:
+        for start in range(0, len(vectors), _ROWS_AT_ONCE):
+            rows = np.asarray(vectors[start : start + _ROWS_AT_ONCE], np.float32)
+            found[start : start + len(rows)] = (rows @ centres.T).argmax(1)
+    return found
