@@ -26,7 +26,7 @@ BAD_CAPTIONS: tuple[tuple[bytes | None, str], ...] = (
     (None, "no caption"),
     (b"", "no caption"),
     (b" \n\0\t ", "no caption"),
-    (b"caf\xe9 au lait", "caption is not UTF-8"),
+    (b"th\xe9 au lait", "caption is not UTF-8"),
 )
 EXTENSIONS = ("jpg", "png", "webp", "JPEG")  # given to pictures of any format in turn: most of them lie
 
@@ -197,7 +197,7 @@ def _fill_webdataset(folder: Path, maker: Maker, outside: Path) -> None:
         ("a", b'{"caption": "cut of', "broken JSON"),
         ("b", b'["a list"]', "broken JSON"),
         ("c", b"[" * 100_000, "broken JSON"),
-        ("d", b'{"caption": "caf\xe9"}', "caption is not UTF-8"),
+        ("d", b'{"caption": "th\xe9"}', "caption is not UTF-8"),
         ("e", b'{"caption": 17}', "no caption"),
     ):
         members += [(f"{key}.jpg", maker.draw().picture), (f"{key}.json", record)]
