@@ -366,7 +366,8 @@ def _fill_listed(folder: Path, maker: Maker, outside: Path) -> None:
         (folder / name).write_bytes(data)
     (folder / "train/stolen.jpg").symlink_to(outside / "private.jpg")
     private = str(outside / "private.jpg")
-    for name in (f"../../{outside.name}/private.jpg", "../../../etc/passwd", private, "train/stolen.jpg"):
+    here = str((folder / "train/twice.jpg").resolve())  # in the corpus, but on this machine only
+    for name in (f"../../{outside.name}/private.jpg", "../../../etc/passwd", private, here, "train/stolen.jpg"):
         lines.append(json.dumps({"file_name": name, "text": "not ours"}).encode())
         maker.read["path leaves the folder"] += 1
     for entry, reason in (

@@ -45,7 +45,7 @@ def clean_caption(value: object) -> str:
         return _first_good(partial(clean_caption, each) for each in value if isinstance(each, (str, bytes)))
     if isinstance(value, bytes):
         try:
-            value = value.decode("utf-8-sig")
+            value = value.decode()  # `clean_text` removes a byte order mark
         except UnicodeDecodeError:
             raise SampleError("caption is not UTF-8") from None
     if not isinstance(value, str):
