@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .data.templates import COMBINATION_TASKS, TRAINING_TASKS
-from .data.world_tasks import WorldExample, WorldTasks
+from .data.world_tasks import WorldExample, WorldTasks, render_size
 from .files import make_folder, write_atomically
 from .pipeline import InstructImagenPipeline
 from .sheet import SheetRow, contact_sheet, tile
@@ -33,6 +33,7 @@ class DemoResult:
 
 def demo_examples(pack: GlyphPack, size_px: int, seed: int = DEMO_SEED) -> list[WorldExample]:
     """One example of every task; referenced subjects are held out of training and called only "object"."""
+    size_px = render_size(size_px)
     trained = WorldTasks(pack, "train", size_px, wording="held_out", name_styles=False)
     new = WorldTasks(
         pack,

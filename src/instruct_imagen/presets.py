@@ -57,8 +57,8 @@ class ModelConfig:
         prediction_type: what the network predicts; the loss is weighted as for v whatever it is.
     """
 
-    size_px: int = 64
-    patch_size: int = 8
+    size_px: int = 32
+    patch_size: int = 4
     channels: tuple[int, ...] = (192,)
     layers_per_block: tuple[int, ...] = (2,)
     head_dim: int = 32

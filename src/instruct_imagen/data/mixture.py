@@ -19,7 +19,7 @@ from .recipe import WORLD, DataRecipe
 from .report import DataError
 from .shards import EpochSource, open_examples
 from .templates import TRAINING_TASKS
-from .world_tasks import WorldExample, WorldTasks
+from .world_tasks import WorldExample, WorldTasks, render_size
 
 BLOCK = 1000  # examples within which the ratios hold exactly, to a thousandth
 _STAGE_SALT: Mapping[str, int] = {"pretrain": 1, "stage1": 2, "stage2": 3}
@@ -103,13 +103,13 @@ def stage_source(recipe: DataRecipe, stage: str, pack: GlyphPack, size_px: int, 
         recipe: where they come from.
         stage: "pretrain", "stage1" or "stage2".
         pack: the glyphs of the world; only its training split is drawn.
-        size_px: side of rendered pictures; others keep their size until they are batched.
+        size_px: side of the model's pictures; the examples' keep their own until they are batched.
         seed: of the run.
 
     Raises:
         DataError: a source is missing or damaged, or the world has no task of a name in the mixture.
     """
-    tasks = WorldTasks(pack.prepare(), "train", size_px)
+    tasks = WorldTasks(pack.prepare(), "train", render_size(size_px))
     words = (seed, _STAGE_SALT[stage])
     if stage == "pretrain":
         return _open(recipe.pretrain, WorldSource(tasks.caption_only, stage, words), seed)

@@ -44,6 +44,7 @@ from .example import Example
 from .templates import COMBINATION_TASKS, CONTROL_TASKS, Template, fill, reference_text, templates
 from .world_edit import draw_edit
 
+MIN_RENDER_PX = 64
 PLAIN_STYLE = Style("plain", ())
 GENERIC_SHARE = 0.5  # share of subject references that the text calls only "object", "thing", ...
 PORTRAIT_SHARE = 0.1  # of pre-training and stage 1, as the two face sets are a tenth of stage 2
@@ -66,6 +67,11 @@ class WorldExample:
     scene: Scene
     picture: Render
     glyphs: tuple[str, ...] = ()
+
+
+def render_size(size_px: int) -> int:
+    """Side at which the world is rendered for a model of side `size_px`; a small model sees it reduced, as users do."""
+    return max(size_px, MIN_RENDER_PX)
 
 
 @cache

@@ -14,7 +14,7 @@ import torch
 
 from ..conditioning import ConditioningEncoder, to_unit_range
 from ..data.recipe import WORLD
-from ..data.world_tasks import WorldExample, WorldTasks
+from ..data.world_tasks import WorldExample, WorldTasks, render_size
 from ..files import make_folder, write_atomically
 from ..model import ModelParts
 from ..pipeline import InstructImagenPipeline, fast_scheduler, hide_loading_bars
@@ -48,7 +48,7 @@ class Monitor:
     def __init__(self, preset: Preset, parts: ModelParts, pack: GlyphPack, stage: StageConfig, out: Path):
         self.preset, self.parts, self.out, self.stage = preset, parts, out, stage
         self.model = model = preset.model
-        tasks = WorldTasks(pack, "train", model.size_px)
+        tasks = WorldTasks(pack, "train", render_size(model.size_px))
         mixed = [entry.name for entry in preset.data.stage2 if entry.source == WORLD]
         names = {"pretrain": ["caption"], "stage1": ["caption", "cluster"]}.get(
             stage.stage, ["caption", "cluster", *mixed]

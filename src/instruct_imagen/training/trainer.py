@@ -44,6 +44,7 @@ from .loader import Collate, PositionSampler, StageDataset, make_loader
 from .monitor import Monitor
 from .objective import TrainingBatch, TrainingModule
 from .optimizers import make_optimizer
+from .resample import resample_patches, same_grid
 from .winograd import use_winograd
 
 logger = logging.getLogger(__name__)
@@ -73,25 +74,25 @@ def learning_rate_at(step: int, stage: StageConfig, optimizer_from: int = 0) -> 
     return stage.learning_rate * warm * min(1.0, max(0.0, left))
 
 
-def _position_of(model: Path, preset: Preset) -> TrainingPosition:
-    """Where the training of a model stood; a new optimizer begins there.
+def _training_of(model: Path, preset: Preset) -> tuple[TrainingPosition, Preset]:
+    """Where the training of a model stood, a new optimizer beginning there, and its preset.
 
     Raises:
-        TrainingError: it does not say, or is of another model than the preset's.
+        TrainingError: it does not say, or differs from the preset's in more than the pixels of a patch.
     """
     try:
         position, trained = read_position(model, TRAINING_FILE)
     except CheckpointError as error:
         raise TrainingError(f"{model} does not say where its training stood: {error}") from error
-    if trained.model != preset.model:
+    if not same_grid(trained.model, preset.model):
         raise TrainingError(f"{model} is not a model of preset {preset.name!r}; repeat the --set it was trained with")
-    return replace(position, optimizer_from=position.step)
+    return replace(position, optimizer_from=position.step), trained
 
 
-def _take_over(model: Path, out: Path) -> None:
-    """Copies a model's tokenizer and validation log into a new run."""
+def _take_over(model: Path, out: Path, with_log: bool) -> None:
+    """Copies a model's tokenizer and, where its errors compare with the new run's, its validation log."""
     shutil.copytree(model / "tokenizer", out / "tokenizer")
-    if (model / "validation.jsonl").is_file():
+    if with_log and (model / "validation.jsonl").is_file():
         shutil.copy(model / "validation.jsonl", out)
 
 
@@ -104,7 +105,8 @@ class Trainer:
         seed: of weights, data and noise.
         resume: continue from the newest good checkpoint in `out`, if it holds one.
         init: folder of a model to begin with where there is no checkpoint: its weights instead of random ones, and
-            the position that its training had reached, with a new optimizer.
+            the position that its training had reached, with a new optimizer. It may have larger or smaller patches,
+            see `resample`.
 
     Raises:
         TrainingError: `out` already holds a run and `resume` is false, or holds no usable checkpoint; or `init` is of
@@ -123,19 +125,21 @@ class Trainer:
         self.accelerator = Accelerator(mixed_precision=precision, log_with="tensorboard", project_dir=str(out))
         self.position = TrainingPosition(0, 0, seed)
         init = None if self._found else init
+        trained = preset
         if init is not None:
-            self.position = _position_of(init, preset)
+            self.position, trained = _training_of(init, preset)
         if self.accelerator.is_main_process and not (out / "tokenizer").is_dir():
             if init is None:
                 train_tokenizer(self.pack, preset.model.text, out / "tokenizer")
             else:
-                _take_over(init, out)
+                _take_over(init, out, with_log=trained.model == preset.model)
         self.accelerator.wait_for_everyone()
         set_seed(self.position.seed)
         self.parts = build_model(preset.model, load_tokenizer(out / "tokenizer"))
         if init is not None:
             model = InstructImagenPipeline.from_pretrained(init)
-            self.parts.unet.load_state_dict(model.unet.state_dict())
+            sides = trained.model.patch_size, preset.model.patch_size
+            self.parts.unet.load_state_dict(resample_patches(model.unet.state_dict(), *sides))
             self.parts.text_encoder.load_state_dict(model.text_encoder.state_dict())
         if self.accelerator.device.type == "cpu" and precision == "no":
             use_winograd(self.parts.unet)
