@@ -161,7 +161,7 @@ def test_scores_and_pictures_are_written(builtin_pack, tmp_path):
     written = json.loads((tmp_path / "scores.json").read_text())
     assert written == returned and list(written) == ["quick"] and list(written["quick"]) == ["edge", "text"]
     for score in written["quick"].values():
-        assert list(score) == ["figure", "ceiling", "floor", "count", "interval", "copied"]
+        assert list(score) == ["figure", "ceiling", "ceiling_at_size", "floor", "count", "interval", "copied"]
         low, high = score["interval"]
         assert score["count"] == 3 and 0 <= low <= score["figure"] <= high <= 1
     assert not list(tmp_path.glob(".scores*"))

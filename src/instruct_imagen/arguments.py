@@ -28,3 +28,11 @@ def natural(text: str) -> int:
 def positive_number(text: str) -> float:
     """A number above zero."""
     return _number(text, float, 1e-9, "a positive number")
+
+
+def share(text: str) -> float:
+    """A number in 0..1, such as a cosine similarity."""
+    value = _number(text, float, 0, "a number from 0 to 1")
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value

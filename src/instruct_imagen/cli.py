@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     for name in ("httpx", "accelerate", "diffusers", "transformers", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_HUB_OFFLINE", "0" if getattr(options, "download", False) else "1")
     try:
         options.run(options)
         return 0

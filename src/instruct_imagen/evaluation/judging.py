@@ -13,7 +13,7 @@ from .judges.edges import picture_edge_f1
 from .judges.identity import IdentityJudge
 from .judges.mask import mask_iou, shipped_mask_judge
 from .judges.style import StyleJudge
-from .pictures import judged
+from .pictures import JUDGE_SIZE_PX, judged
 from .suites import JudgeName, SuiteCase
 
 
@@ -67,15 +67,22 @@ class Judges:
         """The mean figure of the true pictures: what the judge gives to perfection."""
         return self._figure_of_truth(name, cases, 0)
 
+    def ceiling_at(self, name: JudgeName, cases: Sequence[SuiteCase], size_px: int) -> float:
+        """The same of the true pictures at a model's size: what it could reach if it only lacked pixels."""
+        return self._figure_of_truth(name, cases, 0, size_px)
+
     def floor(self, name: JudgeName, cases: Sequence[SuiteCase]) -> float:
         """The mean figure of true pictures of other instructions, each handed on by one: what ignoring all gets."""
         return self._figure_of_truth(name, cases, 1)
 
-    def _figure_of_truth(self, name: JudgeName, cases: Sequence[SuiteCase], shift: int) -> float:
+    def _figure_of_truth(
+        self, name: JudgeName, cases: Sequence[SuiteCase], shift: int, size_px: int = JUDGE_SIZE_PX
+    ) -> float:
         """Mean figure of true pictures handed on by `shift`; measured once for tasks with the same instructions."""
-        same = (name, shift, tuple((case.instruction.text, case.seed) for case in cases))
+        size_px = min(size_px, JUDGE_SIZE_PX)
+        same = (name, shift, size_px, tuple((case.instruction.text, case.seed) for case in cases))
         if same not in self._measured:
-            shifted = [case.truth for case in [*cases[shift:], *cases[:shift]]]
+            shifted = [judged(case.truth, size_px) for case in [*cases[shift:], *cases[:shift]]]
             self._measured[same] = float(self.figures(name, shifted, cases).mean())
         return self._measured[same]
 

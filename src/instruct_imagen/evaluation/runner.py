@@ -34,6 +34,7 @@ class TaskScore(TypedDict):
 
     figure: float
     ceiling: float
+    ceiling_at_size: float
     floor: float
     count: int
     interval: list[float]
@@ -79,9 +80,10 @@ def run_suite(
         progress: whether to report each task on standard error.
 
     Returns:
-        What is in `scores.json`: {suite: {task: {figure, ceiling, floor, count, interval, copied}}}. `figure` is the
-        mean over instructions and `interval` its 95 % bootstrap interval; `ceiling` and `floor` are what the judge
-        gives to the true pictures and to those of other instructions; `copied` is the share of pictures that
+        What is in `scores.json`: {suite: {task: {figure, ceiling, ceiling_at_size, floor, count, interval,
+        copied}}}. `figure` is the mean over instructions and `interval` its 95 % bootstrap interval; `ceiling` and
+        `floor` are what the judge gives to the true pictures and to those of other instructions, `ceiling_at_size`
+        what it gives to the true pictures reduced to the size of the generated ones; `copied` is the share of pictures that
         nearly repeat a reference, None without references. All but `count` lie within 0..1.
 
     Raises:
@@ -136,6 +138,7 @@ def _score(
     return {
         "figure": float(figures.mean()),
         "ceiling": judges.ceiling(task.judge, cases),
+        "ceiling_at_size": judges.ceiling_at(task.judge, cases, len(pictures[0])),
         "floor": judges.floor(task.judge, cases),
         "count": len(cases),
         "interval": list(mean_interval(figures)),
@@ -172,11 +175,11 @@ def print_scores(scores: Scores) -> None:
     """Prints a small table of a suite's scores."""
     for suite, tasks in scores.items():
         width = max(len(name) for name in [suite, *tasks])
-        print(f"{suite:<{width}}  figure        interval   floor  ceiling  count  copied")
+        print(f"{suite:<{width}}  figure        interval   floor  ceiling  at size  count  copied")
         for name, score in tasks.items():
             low, high = score["interval"]
             copied = "-" if score["copied"] is None else f"{score['copied']:.2f}"
             print(
                 f"{name:<{width}}  {score['figure']:6.3f}  {low:6.3f} .. {high:5.3f}  {score['floor']:6.3f}"
-                f"  {score['ceiling']:7.3f}  {score['count']:5d}  {copied:>6}"
+                f"  {score['ceiling']:7.3f}  {score['ceiling_at_size']:7.3f}  {score['count']:5d}  {copied:>6}"
             )

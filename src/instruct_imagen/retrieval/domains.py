@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -46,6 +48,25 @@ DEFAULT_DOMAINS = (
     Domain("sports", ("a photo of a sport", "athletes in a game")),
     Domain("graphics", ("a logo", "a diagram with text", "a poster with lettering", "a screenshot")),
 )
+
+
+def read_domains(path: Path) -> tuple[Domain, ...]:
+    """Reads `{"NAME": ["TEXT", ...], ...}`.
+
+    Raises:
+        DataError: the file cannot be read or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"The domains {path} cannot be read ({error.strerror}); check the path.") from error
+    except ValueError as error:
+        raise DataError(f"The domains {path} are no JSON ({error}).") from error
+    if not isinstance(content, dict) or not all(
+        isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in content.values()
+    ):
+        raise DataError(f'The domains {path} must be an object of lists of texts: {{"NAME": ["TEXT", ...], ...}}.')
+    return tuple(Domain(name, tuple(texts)) for name, texts in content.items())
 
 
 def domain_centres(domains: Sequence[Domain], embedder: Embedder) -> np.ndarray:

@@ -9,7 +9,7 @@ from ..data.report import DataError
 
 
 def require(module: str) -> Any:
-    """Imports a library of the extra `data` where it is used.
+    """Imports a library of the extras `data` and `ray` where it is used.
 
     Raises:
         DataError: it is not installed; the sentence names the extra.
@@ -18,4 +18,5 @@ def require(module: str) -> Any:
         return import_module(module)
     except ImportError as error:
         name = module.split(".")[0]
-        raise DataError(f"Building clusters needs {name}; install instruct-imagen[data].") from error
+        extra = "ray" if name == "ray" else "data"
+        raise DataError(f"Building clusters this way needs {name}; install instruct-imagen[{extra}].") from error
