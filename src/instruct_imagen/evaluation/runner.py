@@ -83,8 +83,8 @@ def run_suite(
         What is in `scores.json`: {suite: {task: {figure, ceiling, ceiling_at_size, floor, count, interval,
         copied}}}. `figure` is the mean over instructions and `interval` its 95 % bootstrap interval; `ceiling` and
         `floor` are what the judge gives to the true pictures and to those of other instructions, `ceiling_at_size`
-        what it gives to the true pictures reduced to the size of the generated ones; `copied` is the share of pictures that
-        nearly repeat a reference, None without references. All but `count` lie within 0..1.
+        what it gives to the true pictures reduced to the size of the generated ones; `copied` is the share of
+        pictures that nearly repeat a reference, None without references. All but `count` lie within 0..1.
 
     Raises:
         EvaluationError: the suite is unknown or empty, or the generator returns something else than pictures.

@@ -8,6 +8,7 @@ same paths from all machines (a shared file system).
 from __future__ import annotations
 
 import pickle
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -67,12 +68,20 @@ class RayEngine:
         if ray.is_initialized():
             return
         try:
+            _check_answers(self.address)
             ray.init(address=self.address, log_to_driver=False, include_dashboard=False, logging_level="warning")
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise DataError(
                 f"No Ray cluster answers at {self.address!r} ({str(error).splitlines()[0]}); start one with "
                 "`ray start --head`, or leave the address out."
             ) from error
+
+
+def _check_answers(address: str | None) -> None:
+    """Refuses at once an address where nothing listens: Ray itself would try for minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _run(batch: dict[str, Any], function: Callable[[Any], Any]) -> dict[str, list[Any]]:
