@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from ..world import canny_edges
-from ..world.controls import _PAPERS, _draw_strokes  # private there, but strokes are drawn in one way only
+from ..world.controls import PAPERS, draw_strokes
 from .control_models import TransformersDepth, TransformersMask
 from .report import DataError
 from .templates import CONTROL_TASKS
@@ -199,9 +199,9 @@ class ControlModels:
         if not lines.any():
             return None
         paper = np.empty_like(small)
-        paper[:] = _PAPERS[int(rng.integers(len(_PAPERS)))]
+        paper[:] = PAPERS[int(rng.integers(len(PAPERS)))]
         width_px = max(1, round(min(small.shape[:2]) / 192 * float(rng.uniform(0.8, 1.5))))
-        _draw_strokes(paper, lines.astype(np.uint8), rng, width_px, float(rng.uniform(20, 70)), repeats=1)
+        draw_strokes(paper, lines.astype(np.uint8), rng, width_px, float(rng.uniform(20, 70)), repeats=1)
         return np.asarray(Image.fromarray(paper).resize(image.size, Image.Resampling.BICUBIC))
 
     def _object(self, image: Image.Image, alpha: np.ndarray | None) -> np.ndarray | None:

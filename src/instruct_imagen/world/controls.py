@@ -19,7 +19,7 @@ GRANULARITIES: tuple[Granularity, ...] = ("outline", "object", "full")
 _CANNY_LOW, _CANNY_HIGH = 60, 140
 _CANNY_BLUR = 0.8  # standard deviation in pixels
 _GAP_SHARE = 0.1  # share of the edge that a careless edge map loses
-_PAPERS = ((255, 255, 255), (250, 246, 235), (240, 240, 244))
+PAPERS = ((255, 255, 255), (250, 246, 235), (240, 240, 244))
 
 
 def canny_edges(image: np.ndarray) -> np.ndarray:
@@ -87,13 +87,13 @@ def sketch(render: Render, rng: np.random.Generator) -> np.ndarray:
     """
     size_px = render.mask.shape[0]
     paper = np.empty((size_px, size_px, 3), np.uint8)
-    paper[:] = _PAPERS[int(rng.integers(len(_PAPERS)))]
+    paper[:] = PAPERS[int(rng.integers(len(PAPERS)))]
     width = max(1, round(size_px / 64 * float(rng.uniform(0.8, 1.5))))
     ink = rng.uniform(20, 70)
     for mask in render.subject_masks:
-        _draw_strokes(paper, mask.astype(np.uint8), rng, width, ink, repeats=1 + int(rng.random() < 0.5))
+        draw_strokes(paper, mask.astype(np.uint8), rng, width, ink, repeats=1 + int(rng.random() < 0.5))
     inner = _edges(render, "object") & ~_edges(render, "outline")
-    _draw_strokes(paper, inner.astype(np.uint8), rng, 1, ink + 40, repeats=1)
+    draw_strokes(paper, inner.astype(np.uint8), rng, 1, ink + 40, repeats=1)
     return paper
 
 
@@ -111,10 +111,19 @@ def _edges(render: Render, granularity: Granularity) -> np.ndarray:
     return silhouettes if granularity == "outline" else silhouettes | (canny_edges(render.plain) & inside)
 
 
-def _draw_strokes(
+def draw_strokes(
     paper: np.ndarray, shapes: np.ndarray, rng: np.random.Generator, width: int, ink: float, repeats: int
 ) -> None:
-    """Traces the contours of `shapes` (uint8 [S, S], nonzero inside) on paper, as short displaced strokes."""
+    """Traces the contours of shapes on paper, in place, as short displaced strokes.
+
+    Args:
+        paper: uint8 [S, S, 3], drawn on.
+        shapes: uint8 [S, S], nonzero inside.
+        rng: of the hand.
+        width: of a stroke, in pixels.
+        ink: its brightness, 0..255.
+        repeats: how often each contour is gone over.
+    """
     size_px = paper.shape[0]
     contours, _ = cv2.findContours(shapes, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     for contour in contours:
