@@ -122,7 +122,11 @@ class Conditioning:
 
     def repeat(self, times: int) -> Conditioning:
         """Every row `times` times, next to each other: [B] => [B * times]."""
-        return self.select(torch.arange(len(self), device=self.text_BLE.device).repeat_interleave(times))
+
+        def repeated(x: torch.Tensor) -> torch.Tensor:
+            return x[:, None].expand(-1, times, *x.shape[1:]).flatten(0, 1)  # its gradient is a sum, not a scatter
+
+        return Conditioning(repeated(self.text_BLE), self.cache.map(repeated))
 
 
 class ConditioningEncoder:

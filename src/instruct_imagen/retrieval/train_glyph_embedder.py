@@ -26,7 +26,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
 from ..files import make_folder, write_atomically
-from ..precision import autocast
+from ..precision import autocast, fast_bfloat16
+from ..training.winograd import use_winograd
 from ..world import GlyphPack, Portraits, PortraitSampler, SceneSampler, caption, load_pack, portrait_caption, render
 from .embedders import pick_device
 from .glyph_embedder import SIZE_PX, WEIGHTS, GlyphNet, GlyphNetConfig, as_input, save_net
@@ -138,7 +139,9 @@ def train(
     """
     torch.manual_seed(options.seed)
     place = pick_device(options.device)
-    net = GlyphNet(config).to(place).train()
+    net = GlyphNet(config).to(place).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    if not fast_bfloat16(place):
+        use_winograd(net)
     optimizer = torch.optim.AdamW(net.parameters(), options.learning_rate, weight_decay=0.05)
     losses: list[tuple[int, float]] = []
     start = time.monotonic()
