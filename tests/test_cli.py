@@ -19,6 +19,7 @@ OPTIONS = {
     "train": "--data --help --init --minutes --out --preset --quiet --resume --seed --set --steps",
     "data templates": "--help --quiet --split",
     "data build": "--count --help --out --pack --quiet --seed --size --source --strict",
+    "studio": "--depth-model --help --host --keep --mask-model --model --pack --port --quiet",
     "evaluate": "--count --guidance --help --image-guidance --model --out --quiet --steps --suite",
 }
 
