@@ -39,7 +39,7 @@ def read_board(value: object) -> tuple[Card, ...]:
         names = tuple(picture.get("name") for picture in _items(entry.get("pictures"), 100))
         if not isinstance(text, str) or not names or not all(isinstance(name, str) for name in names):
             raise _odd()
-        cards.append(Card(text, names))
+        cards.append(Card(text, tuple(map(str, names))))
     return tuple(cards)
 
 
