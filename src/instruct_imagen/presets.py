@@ -77,6 +77,7 @@ class StageConfig:
         steps: optimizer steps.
         batch_size: examples per step over all processes.
         noise_levels: noisy versions of each example per step; its text and context are encoded once.
+        level_shift: draws noisier levels more often where above 1, see `training.loader.shifted`.
         optimizer, learning_rate, warmup_steps, weight_decay, betas, max_grad_norm: the optimization.
         decay_steps: the last so many steps take the learning rate linearly to zero (0: constant, as in the paper).
         ema_decay: of the exponential moving average that is sampled from and shipped.
@@ -89,6 +90,7 @@ class StageConfig:
     steps: int
     batch_size: int = 16
     noise_levels: int = 4
+    level_shift: float = 1.0
     optimizer: OptimizerName = "adamw"
     learning_rate: float = 5e-4
     warmup_steps: int = 500
@@ -158,7 +160,9 @@ PRESETS: dict[str, Preset] = {
     "nano": Preset(
         "nano",
         ModelConfig(),
-        _three_stages((4_000, 400, 55_600), optimizer="muon", learning_rate=1e-3, warmup_steps=200),
+        _three_stages(
+            (4_000, 400, 55_600), level_shift=2.0, optimizer="muon", learning_rate=1e-3, warmup_steps=200
+        ),
         pack="font",
     ),
     "small": Preset(
