@@ -160,9 +160,7 @@ PRESETS: dict[str, Preset] = {
     "nano": Preset(
         "nano",
         ModelConfig(),
-        _three_stages(
-            (4_000, 400, 55_600), level_shift=2.0, optimizer="muon", learning_rate=1e-3, warmup_steps=200
-        ),
+        _three_stages((4_000, 400, 55_600), level_shift=2.0, optimizer="muon", learning_rate=1e-3, warmup_steps=200),
         pack="font",
     ),
     "small": Preset(
