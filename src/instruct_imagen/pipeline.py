@@ -8,30 +8,37 @@ The fast default is DPM-Solver++; `pipe.use_paper_sampler()` with `OscillatingGu
 
 from __future__ import annotations
 
+import inspect
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler, SchedulerMixin
+from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils import logging as diffusers_logging
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
-from transformers import PreTrainedTokenizerBase, T5EncoderModel
+from transformers import CLIPTextModel, PreTrainedTokenizerBase, T5EncoderModel
 from transformers.utils import logging as transformers_logging
 
 from .conditioning import Conditioning, ConditioningEncoder, Prompt, make_prompt_batch
 from .errors import UserError
-from .guidance import ConstantGuidance, Guidance, combine
+from .guidance import ConstantGuidance, Guidance, Scales, combine
 from .instruction import Instruction
+from .latents import pixels_per_sample, to_pixels
+from .schedulers import ddpm_scheduler, fast_scheduler, reads_variance, split_variance
 from .unet import InstructUNet
+
+logger = logging.getLogger(__name__)
 
 SHIPPED_MODELS = Path(__file__).parent / "weights"
 DEFAULT_MODEL = "instruct-imagen-nano"
 DEFAULT_STEPS = 24
+DEFAULT_GUIDANCE = 3.0
 PAPER_STEPS = 256
 
 
@@ -44,21 +51,6 @@ class InstructImagenOutput(BaseOutput):
     """`images`: list of PIL pictures, or one array [N, S, S, 3] in 0..1, or a tensor [N, 3, S, S] in -1..1."""
 
     images: list[Image.Image] | np.ndarray | torch.Tensor
-
-
-def fast_scheduler(config: dict[str, Any]) -> DPMSolverMultistepScheduler:
-    """DPM-Solver++ (2M) for the training schedule of `config`; clean pictures are clipped to -1..1 in every step."""
-    return DPMSolverMultistepScheduler(
-        num_train_timesteps=config["num_train_timesteps"],
-        beta_schedule=config["beta_schedule"],
-        prediction_type=config["prediction_type"],
-        algorithm_type="dpmsolver++",
-        solver_order=2,
-        thresholding=True,
-        sample_max_value=1.0,
-        lambda_min_clipped=-5.1,
-        timestep_spacing="trailing",
-    )
 
 
 def hide_loading_bars() -> None:
@@ -90,20 +82,29 @@ class InstructImagenPipeline(DiffusionPipeline):
         tokenizer, text_encoder: of the instruction and of each reference's text.
         unet: the denoiser, which also encodes the references.
         scheduler: any diffusers scheduler whose `step` gives `prev_sample`.
+        vae: of a latent backbone; the U-Net then denoises and reads its latents.
+        default_steps, default_guidance: what is taken where a call names neither.
     """
 
-    model_cpu_offload_seq = "text_encoder->unet"
+    model_cpu_offload_seq = "text_encoder->unet->vae"
+    _optional_components: ClassVar[list[str]] = ["vae"]
     scheduler: SchedulerMixin
 
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        text_encoder: T5EncoderModel,
+        text_encoder: T5EncoderModel | CLIPTextModel,
         unet: InstructUNet,
         scheduler: SchedulerMixin,
+        vae: AutoencoderKL | None = None,
+        default_steps: int = DEFAULT_STEPS,
+        default_guidance: float = DEFAULT_GUIDANCE,
     ):
         super().__init__()
-        self.register_modules(tokenizer=tokenizer, text_encoder=text_encoder, unet=unet, scheduler=scheduler)
+        self.register_modules(
+            tokenizer=tokenizer, text_encoder=text_encoder, unet=unet, scheduler=scheduler, vae=vae
+        )
+        self.register_to_config(default_steps=default_steps, default_guidance=default_guidance)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path = DEFAULT_MODEL, **options: Any) -> InstructImagenPipeline:
@@ -126,33 +127,29 @@ class InstructImagenPipeline(DiffusionPipeline):
     @property
     def size_px(self) -> int:
         """Side of the square pictures."""
-        return int(self.unet.config.backbone_config["sample_size"] * self.unet.config.patch_size)
+        sample_size, patch_size = self.unet.config.backbone_config["sample_size"], self.unet.config.patch_size
+        return int(sample_size * patch_size * pixels_per_sample(self.vae))
 
     def use_fast_sampler(self) -> None:
         """DPM-Solver++, for up to 32 steps."""
-        self.scheduler = fast_scheduler(self.scheduler.config)
+        self.scheduler = fast_scheduler(self.scheduler.config, bounded=self.vae is None)
 
     def use_paper_sampler(self) -> None:
-        """DDPM with the cosine schedule, for 256 steps (A.2.2)."""
-        config = self.scheduler.config
-        self.scheduler = DDPMScheduler(
-            num_train_timesteps=config["num_train_timesteps"],
-            beta_schedule=config["beta_schedule"],
-            prediction_type=config["prediction_type"],
-            clip_sample=True,
-        )
+        """DDPM, for 256 steps (A.2.2), over the schedule that the model was trained with: the paper's is cosine."""
+        self.scheduler = ddpm_scheduler(self.scheduler.config, bounded=self.vae is None)
 
     def encode(self, prompts: Sequence[Prompt]) -> Conditioning:
         """Text states, context features and all keys and values: everything that does not depend on the step."""
-        batch = make_prompt_batch(prompts, self.tokenizer, self.size_px).to(self._execution_device)
-        return ConditioningEncoder(self.text_encoder, self.unet).encode(batch)
+        self._warn_of_long_texts(prompts)
+        batch = make_prompt_batch(prompts, self.tokenizer, self.size_px, self.unet.text_format)
+        return ConditioningEncoder(self.text_encoder, self.unet, self.vae).encode(batch.to(self._execution_device))
 
     @torch.no_grad()
     def __call__(
         self,
         instruction: Instruction | Sequence[Instruction],
-        num_inference_steps: int = DEFAULT_STEPS,
-        guidance_scale: float = 3.0,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         image_guidance_scale: float | None = None,
         guidance: Guidance | None = None,
         num_images_per_prompt: int = 1,
@@ -167,8 +164,9 @@ class InstructImagenPipeline(DiffusionPipeline):
 
         Args:
             instruction: one, or a list, each with its own number of references.
-            num_inference_steps: denoising steps.
-            guidance_scale: of the whole condition, or of the text alone where `image_guidance_scale` is given.
+            num_inference_steps: denoising steps; the model's own number by default, 24 for those trained here.
+            guidance_scale: of the whole condition, or of the text alone where `image_guidance_scale` is given; the
+                model's own by default, 3.0 for those trained here.
             image_guidance_scale: of the references on top of the text.
             guidance: a schedule of scales, which then replaces the two above.
             num_images_per_prompt: pictures of each instruction.
@@ -185,34 +183,54 @@ class InstructImagenPipeline(DiffusionPipeline):
             ValueError: no instruction, or counts and types that do not fit.
         """
         instructions = [instruction] if isinstance(instruction, Instruction) else list(instruction)
-        self._check(instructions, num_inference_steps, num_images_per_prompt, generator, output_type)
+        num_steps = self.config.default_steps if num_inference_steps is None else num_inference_steps
+        guidance_scale = self.config.default_guidance if guidance_scale is None else guidance_scale
+        self._check(instructions, num_steps, num_images_per_prompt, generator, output_type)
         schedule = guidance or ConstantGuidance(guidance_scale, image_guidance_scale)
         device, num_images = self._execution_device, len(instructions) * num_images_per_prompt
+        self.scheduler.set_timesteps(num_steps, device=device)
+        timesteps = self.scheduler.timesteps  # some schedulers take more steps than they were asked for
         branches = self._encode_branches(
-            instructions, schedule, num_inference_steps, num_images_per_prompt, drop_context
+            instructions, schedule, len(timesteps), num_images_per_prompt, drop_context
         )
-        shape = (num_images, 3, self.size_px, self.size_px)
         generators = list(generator) if isinstance(generator, Sequence) else generator
-        sample = randn_tensor(shape, generator=generators, device=device, dtype=self.unet.dtype)
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        sample = randn_tensor(
+            (num_images, *self.unet.sample_shape), generator=generators, device=device, dtype=self.unet.dtype
+        )
         sample = sample * self.scheduler.init_noise_sigma
-        needs_generator = isinstance(self.scheduler, DDPMScheduler)
-        for index, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
-            scales = schedule.scales(index, len(self.scheduler.timesteps))
-            conditioning = branches.select(scales.branches)
-            num_branches = len(scales.branches)
-            model_input = self.scheduler.scale_model_input(sample, timestep).repeat(num_branches, 1, 1, 1)
-            timesteps = timestep.to(device).expand(len(model_input))
-            prediction = self.unet(model_input, timesteps, conditioning.text_BLE, conditioning.cache)
-            prediction = combine(prediction.chunk(num_branches), scales)
-            extra = {"generator": generators} if needs_generator else {}
+        takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
+        extra = {"generator": generators} if takes_generator else {}
+        for index, timestep in enumerate(self.progress_bar(timesteps)):
+            scales = schedule.scales(index, len(timesteps))
+            prediction = self._predict(sample, timestep, branches, scales)
             sample = self.scheduler.step(prediction, timestep, sample, **extra).prev_sample
             if callback_on_step_end is not None:
                 changed = callback_on_step_end(self, index, int(timestep), {"latents": sample})
                 sample = (changed or {}).get("latents", sample)
-        images = self._to_output(sample, output_type)
+        images = self._to_output(to_pixels(sample, self.vae), output_type)
         self.maybe_free_model_hooks()
         return InstructImagenOutput(images) if return_dict else (images,)
+
+    def _predict(
+        self, sample: torch.Tensor, timestep: torch.Tensor, branches: _Branches, scales: Scales
+    ) -> torch.Tensor:
+        """The guided prediction of one step; where the scheduler reads a variance, with that of the full condition."""
+        conditioning, num_branches = branches.select(scales.branches), len(scales.branches)
+        model_input = self.scheduler.scale_model_input(sample, timestep).repeat(num_branches, 1, 1, 1)
+        timesteps = timestep.to(sample.device).expand(len(model_input))
+        prediction = self.unet(model_input, timesteps, conditioning.text_BLE, conditioning.cache)
+        mean, variance = split_variance(prediction, sample.shape[1])
+        guided = combine(mean.chunk(num_branches), scales)
+        if variance is None or not reads_variance(self.scheduler):
+            return guided
+        return torch.cat([guided, variance[: len(sample)]], dim=1)
+
+    def _warn_of_long_texts(self, prompts: Sequence[Prompt]) -> None:
+        limit = self.unet.config.text_tokens or self.tokenizer.model_max_length
+        texts = {prompt.text for prompt in prompts}.union(*([text for text, _ in p.references] for p in prompts))
+        for text in sorted(texts):
+            if len(self.tokenizer(text, truncation=False, verbose=False)["input_ids"]) > limit:
+                logger.warning("the network reads %d tokens of a text; the end of %r is left out", limit, text[-60:])
 
     def _check(
         self,
