@@ -209,9 +209,10 @@ class ContextAttnProcessor(nn.Module):
         layer = cache.layers[self.index]
         output = self._read_text(attn, tokens_BNC, layer, cache.text_mask)
         if self.reads_context and cache.context_mask is not None:
-            height_width = tuple(hidden_states.shape[-2:]) if is_map else _square(tokens_BNC.shape[1])
-            output = output + self._read_context(attn, tokens_BNC, layer, cache.context_mask, height_width)
-        return hidden_states + output.transpose(1, 2).reshape(hidden_states.shape) if is_map else output
+            height, width = hidden_states.shape[-2:] if is_map else _square(tokens_BNC.shape[1])
+            output = output + self._read_context(attn, tokens_BNC, layer, cache.context_mask, (height, width))
+        # In this order, as in diffusers, the sum takes the memory layout that makes later sums the same to the bit.
+        return output.transpose(1, 2).reshape(hidden_states.shape) + hidden_states if is_map else output
 
     def _read_text(
         self, attn: Attention, tokens_BNC: torch.Tensor, layer: LayerKeyValue, text_mask: torch.Tensor | None
