@@ -145,7 +145,7 @@ class ConditioningEncoder:
         """Encodes B prompts; gradients flow wherever the parameters want them."""
         text = self._encode_text(batch.text_ids, batch.text_mask)
         context, context_mask = None, None
-        if len(batch.reference_images):
+        if len(batch.reference_images) and self.unet.reads_context:
             reference_text = self._encode_text(batch.reference_ids, batch.reference_mask)
             images = to_unit_range(batch.reference_images).to(text.dtype)
             features = self.unet.encode_context(images, reference_text, batch.reference_mask)

@@ -6,7 +6,7 @@ DeepFloyd IF) can be wrapped, and a fresh `InstructUNet` computes exactly what i
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +15,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import nn
 
 from .attention import ContextAttnProcessor, KeyValueCache
-
-ContextPlaces = Literal["lowest", "all"]
+from .presets import ContextPlaces
 
 
 def masked_mean(states_BLE: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
@@ -32,7 +31,7 @@ class InstructUNet(ModelMixin, ConfigMixin):
         backbone_config: configuration of the `UNet2DConditionModel`.
         patch_size: pixels are folded into channels by this factor before the backbone (1: none). The paper's first
             block already works at half the picture's size; with 2 the backbone's blocks have its resolutions.
-        context_places: attention layers that read the context: "lowest" (Table 5) or "all".
+        context_places: attention layers that read the context: "none", "lowest" (Table 5) or "all".
         context_positions: give context queries and keys a fixed 2-D position (departure, see `attention.sincos_2d`).
         context_text: add the pooled text of its pair to every context token, so that a marker finds its picture
             (departure, starts at zero).
@@ -60,12 +59,13 @@ class InstructUNet(ModelMixin, ConfigMixin):
         for index, name in enumerate(self.backbone.attn_processors):
             attn = self.backbone.get_submodule(name.removesuffix(".processor"))
             hidden_dim = attn.to_q.in_features
-            reads = places == "all" or _is_lowest(name, len(config.down_block_types))
+            lowest = places == "lowest" and _is_lowest(name, len(config.down_block_types))
+            reads = places == "all" or lowest
             processors[name] = ContextAttnProcessor(index, hidden_dim, context_dim if reads else None, positions)
         self.backbone.set_attn_processor(dict(processors))
         self.context_norm = nn.LayerNorm(context_dim, elementwise_affine=False)
         text_dim = config.encoder_hid_dim or config.cross_attention_dim
-        self.context_text_proj = nn.Linear(text_dim, context_dim) if text else None
+        self.context_text_proj = nn.Linear(text_dim, context_dim) if text and places != "none" else None
         if self.context_text_proj is not None:
             nn.init.zeros_(self.context_text_proj.weight)
             nn.init.zeros_(self.context_text_proj.bias)
@@ -77,6 +77,16 @@ class InstructUNet(ModelMixin, ConfigMixin):
         model = cls(backbone_config=config, **options)
         model.backbone.load_state_dict(backbone.state_dict(), strict=False)
         return model.to(dtype=backbone.dtype) if backbone.dtype != torch.float32 else model
+
+    @property
+    def size_px(self) -> int:
+        """Side of the square pictures."""
+        return int(self.backbone.config.sample_size * self.config.patch_size)
+
+    @property
+    def reads_context(self) -> bool:
+        """Whether any attention layer reads references."""
+        return any(processor.reads_context for _, processor in self.context_layers)
 
     @property
     def context_layers(self) -> list[tuple[Any, ContextAttnProcessor]]:
@@ -107,9 +117,9 @@ class InstructUNet(ModelMixin, ConfigMixin):
         cache = self.project(text_RLE, text_mask_RL, None, None)
         pooled = masked_mean(text_RLE, text_mask_RL)
         backbone = self.backbone
-        sample = self._fold(images_RCHW)
+        sample, time_condition = self._clean_input(images_RCHW)
         timestep = torch.zeros(len(sample), dtype=torch.long, device=sample.device)
-        emb = backbone.time_embedding(backbone.get_time_embed(sample, timestep))
+        emb = backbone.time_embedding(backbone.get_time_embed(sample, timestep), time_condition)
         class_emb = backbone.get_class_embed(sample, self._class_labels(pooled))
         if class_emb is not None:
             emb = emb + class_emb
@@ -175,16 +185,31 @@ class InstructUNet(ModelMixin, ConfigMixin):
         Returns:
             Prediction, same shape as `sample_BCHW` (more channels if the backbone learns a variance).
         """
-        pooled = masked_mean(text_BLE, cache.text_mask)
+        return self._evaluate(self._fold(sample_BCHW), None, timestep_B, text_BLE, cache)
+
+    def _evaluate(
+        self,
+        folded_BCHW: torch.Tensor,
+        time_condition_BD: torch.Tensor | None,
+        timestep_B: torch.Tensor,
+        text_BLE: torch.Tensor,
+        cache: KeyValueCache,
+    ) -> torch.Tensor:
+        """The backbone on folded pictures, its output unfolded; the condition goes into the time embedding."""
         output = self.backbone(
-            self._fold(sample_BCHW),
+            folded_BCHW,
             timestep_B,
             encoder_hidden_states=text_BLE,
-            class_labels=self._class_labels(pooled),
+            class_labels=self._class_labels(masked_mean(text_BLE, cache.text_mask)),
+            timestep_cond=time_condition_BD,
             cross_attention_kwargs={"cache": cache},
             return_dict=False,
         )[0]
         return F.pixel_shuffle(output, self.config.patch_size) if self.config.patch_size > 1 else output
+
+    def _clean_input(self, images_RCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Clean references as the backbone takes them, and their condition for the time embedding."""
+        return self._fold(images_RCHW), None
 
     def _fold(self, sample: torch.Tensor) -> torch.Tensor:
         return F.pixel_unshuffle(sample, self.config.patch_size) if self.config.patch_size > 1 else sample
