@@ -95,7 +95,10 @@ class ModelParts:
     scheduler: DDPMScheduler
 
 
-def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> ModelParts:
-    """A freshly initialised model; seed torch before for a reproducible one."""
-    text_encoder = build_text_encoder(config.text, len(tokenizer))
+def build_model(
+    config: ModelConfig, tokenizer: PreTrainedTokenizerBase, text_encoder: T5EncoderModel | None = None
+) -> ModelParts:
+    """A freshly initialised model, but for a given text encoder; seed torch before for a reproducible one."""
+    if text_encoder is None:
+        text_encoder = build_text_encoder(config.text, len(tokenizer))
     return ModelParts(build_unet(config), text_encoder, tokenizer, build_scheduler(config))
