@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .arguments import natural, positive, positive_number
+from .arguments import natural, positive, positive_number, share
 from .cli_data import add_data
 from .errors import UserError
 
@@ -61,6 +61,9 @@ def _add_model_options(command: argparse.ArgumentParser) -> None:
         "--model", default="instruct-imagen-nano", metavar="NAME_OR_PATH", help="shipped model or folder (%(default)s)"
     )
     command.add_argument("--steps", type=positive, metavar="N", help="denoising steps (24; the paper's sampler: 256)")
+    command.add_argument(
+        "--stages", choices=("base", "cascade"), help="base: small pictures; cascade: enlarged ones (all the model has)"
+    )
 
 
 def _add_generate(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -84,7 +87,10 @@ def _add_generate(commands: argparse._SubParsersAction) -> argparse.ArgumentPars
         default="fast",
         help="fast: DPM-Solver++; paper: DDPM with oscillating guidance (%(default)s)",
     )
-    command.add_argument("--size", type=positive, default=256, metavar="PX", help="side of the file (%(default)s)")
+    command.add_argument("--enlarge", metavar="PICTURE", help="enlarge this picture instead of drawing one")
+    command.add_argument("--noise-level", type=share, metavar="L", help="of super-resolution, 0..1 (the model's own)")
+    command.add_argument("--sr-steps", type=positive, metavar="N", help="denoising steps of super-resolution (12)")
+    command.add_argument("--size", type=positive, metavar="PX", help="side of the file (256, or the model's if larger)")
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="several pictures also go to FILE-i")
     _add_model_options(command)
     command.set_defaults(run=_generate)
@@ -102,7 +108,9 @@ def _add_demo(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     command = commands.add_parser("train", help="train a preset's stages")
-    command.add_argument("--preset", required=True, metavar="NAME", help="debug, nano, small or paper")
+    command.add_argument(
+        "--preset", required=True, metavar="NAME", help="debug, nano, small or paper; with -sr: its super-resolution"
+    )
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
     command.add_argument("--seed", type=natural, default=0)
     command.add_argument("--steps", type=positive, metavar="N", help="stop after so many further steps")
@@ -188,29 +196,12 @@ def _generate(options: argparse.Namespace) -> None:
     check_writable(options.out)
     if options.out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UsageError(f"--out {options.out} must end in .png, .jpg or .webp")
+    if options.enlarge is not None and options.stages is not None:
+        raise UsageError("--enlarge takes the place of drawing; leave out --stages")
     instruction = _read_instruction(options)
     pipeline = _load_pipeline(options)
-
-    import torch
-
-    from .guidance import OscillatingGuidance
-    from .pipeline import DEFAULT_STEPS, PAPER_STEPS
-
-    guidance = None
-    steps = options.steps or DEFAULT_STEPS
-    if options.sampler == "paper":
-        pipeline.use_paper_sampler()
-        guidance, steps = OscillatingGuidance(), options.steps or PAPER_STEPS
-    images = pipeline(
-        instruction,
-        num_inference_steps=steps,
-        guidance_scale=options.guidance,
-        image_guidance_scale=options.image_guidance,
-        guidance=guidance,
-        num_images_per_prompt=options.num_images,
-        generator=[torch.Generator().manual_seed(options.seed + i) for i in range(options.num_images)],
-    ).images
-    images = [tile(image, options.size) for image in images]
+    images = _enlarged(options, pipeline, instruction) if options.enlarge else _drawn(options, pipeline, instruction)
+    images = [tile(image, options.size or max(256, image.width)) for image in images]
     if len(images) > 1:
         for number, image in enumerate(images):
             name = f"{options.out.stem}-{number}{options.out.suffix}"
@@ -219,12 +210,59 @@ def _generate(options: argparse.Namespace) -> None:
     print(options.out)
 
 
+def _drawn(options: argparse.Namespace, pipeline, instruction) -> list:
+    """Pictures of an instruction."""
+    from .guidance import OscillatingGuidance
+    from .pipeline import DEFAULT_STEPS, PAPER_STEPS
+
+    guidance = None
+    steps = options.steps or DEFAULT_STEPS
+    if options.sampler == "paper":
+        pipeline.use_paper_sampler()
+        guidance, steps = OscillatingGuidance(), options.steps or PAPER_STEPS
+    return pipeline(
+        instruction,
+        num_inference_steps=steps,
+        guidance_scale=options.guidance,
+        image_guidance_scale=options.image_guidance,
+        guidance=guidance,
+        num_images_per_prompt=options.num_images,
+        generator=_generators(options),
+        stages=options.stages,
+        super_resolution_options=_super_resolution_options(options),
+    ).images
+
+
+def _enlarged(options: argparse.Namespace, pipeline, instruction) -> list:
+    """A given picture, enlarged as often as pictures are asked for."""
+    from .pictures import load_image
+
+    return pipeline.super_resolve(
+        [load_image(options.enlarge)] * options.num_images,
+        [instruction] * options.num_images,
+        _super_resolution_options(options),
+        generator=_generators(options),
+    ).images
+
+
+def _generators(options: argparse.Namespace) -> list:
+    import torch
+
+    return [torch.Generator().manual_seed(options.seed + i) for i in range(options.num_images)]
+
+
+def _super_resolution_options(options: argparse.Namespace):
+    from .super_resolution import DEFAULT_STEPS, SuperResolutionOptions
+
+    return SuperResolutionOptions(options.sr_steps or DEFAULT_STEPS, noise_level=options.noise_level)
+
+
 def _demo(options: argparse.Namespace) -> None:
     from .demo import run_demo
     from .pipeline import DEFAULT_STEPS
 
     pipeline = _load_pipeline(options)
-    result = run_demo(pipeline, options.out, options.steps or DEFAULT_STEPS, options.pack)
+    result = run_demo(pipeline, options.out, options.steps or DEFAULT_STEPS, options.pack, options.stages)
     print(f"{result.sheet}: {result.num_images} pictures, {result.seconds_per_image:.2f} s each")
 
 
@@ -256,7 +294,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     pipeline = _load_pipeline(options)
     pipeline.set_progress_bar_config(disable=True)
     steps = options.steps or DEFAULT_STEPS
-    generator = PipelineGenerator(pipeline, steps, options.guidance, options.image_guidance)
+    generator = PipelineGenerator(pipeline, steps, options.guidance, options.image_guidance, options.stages)
     make_folder(options.out)
     print_scores(evaluate_pipeline(generator, options.suite, options.out, options.count, not options.quiet))
 

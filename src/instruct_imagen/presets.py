@@ -163,7 +163,7 @@ def _three_stages(steps: tuple[int, int, int], **common: Any) -> tuple[StageConf
 
 
 def _super_resolution(steps: int, **options: Any) -> tuple[StageConfig, ...]:
-    """One stage: all tasks at full size; noise levels cost as much as examples here."""
+    """One stage: all tasks at full size."""
     return (StageConfig("super_resolution", steps, **{"noise_levels": 2, **options}),)
 
 
@@ -215,8 +215,16 @@ PRESETS: dict[str, Preset] = {
     ),
     "nano-sr": Preset(
         "nano-sr",
-        ModelConfig(128, 8, (160,), (2,), 32, low_res=LowResolutionConfig(32)),
-        _super_resolution(30_000, optimizer="muon", learning_rate=1e-3, warmup_steps=200, decay_steps=3_000),
+        ModelConfig(128, 8, (192,), (1,), 32, low_res=LowResolutionConfig(32)),
+        _super_resolution(
+            12_000,
+            batch_size=8,
+            noise_levels=4,
+            optimizer="muon",
+            learning_rate=1e-3,
+            warmup_steps=200,
+            decay_steps=2_000,
+        ),
         pack="font",
         base="instruct-imagen-nano",
     ),
