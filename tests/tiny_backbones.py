@@ -90,7 +90,8 @@ def save_if(folder: Path, **unet_options) -> IFPipeline:
     """Stage I of DeepFloyd IF: learned variance, attention at two resolutions, text in the time embedding."""
     torch.manual_seed(0)
     tokenizer = sentencepiece_tokenizer(folder / "sentencepiece")
-    unet = UNet2DConditionModel(**{**IF_BLOCKS, "sample_size": 16, "in_channels": 3, "layers_per_block": 1, **unet_options})
+    sizes = {"sample_size": 16, "in_channels": 3, "layers_per_block": 1}
+    unet = UNet2DConditionModel(**{**IF_BLOCKS, **sizes, **unet_options})
     pipeline = IFPipeline(
         tokenizer,
         t5(tokenizer),
@@ -160,8 +161,14 @@ def save_stable_diffusion(folder: Path, prediction_type: str = "epsilon", **unet
     tokenizer = clip_tokenizer(folder / "byte-pairs")
     size = len(tokenizer)
     config = CLIPTextConfig(
-        vocab_size=size, hidden_size=24, intermediate_size=32, num_hidden_layers=2, num_attention_heads=3,
-        bos_token_id=size - 2, eos_token_id=size - 1, pad_token_id=size - 1,
+        vocab_size=size,
+        hidden_size=24,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        bos_token_id=size - 2,
+        eos_token_id=size - 1,
+        pad_token_id=size - 1,
     )
     unet = UNet2DConditionModel(
         **{
@@ -183,12 +190,22 @@ def save_stable_diffusion(folder: Path, prediction_type: str = "epsilon", **unet
         sample_size=32,
     )
     scheduler = PNDMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        skip_prk_steps=True,
+        steps_offset=1,
         prediction_type=prediction_type,
     )
     pipeline = StableDiffusionPipeline(
-        randomized(vae), randomized(CLIPTextModel(config)), tokenizer, randomized(unet), scheduler,
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        randomized(vae),
+        randomized(CLIPTextModel(config)),
+        tokenizer,
+        randomized(unet),
+        scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder)
     as_released(folder, "safety_checker", "feature_extractor")

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .attention import KeyValueCache
 from .instruction import Instruction
-from .latents import to_samples
+from .latents import pixels_per_sample, to_samples
 from .pictures import fit_square
 from .tokenizer import TextFormat
 from .unet import InstructUNet
@@ -147,11 +147,16 @@ class ConditioningEncoder:
         self.unet = unet
         self.vae = vae
 
+    @property
+    def size_px(self) -> int:
+        """Side of the pictures that are encoded."""
+        return self.unet.size_px * pixels_per_sample(self.vae)
+
     def encode(self, batch: PromptBatch) -> Conditioning:
         """Encodes B prompts; gradients flow wherever the parameters want them."""
         text = self._encode_text(batch.text_ids, batch.text_mask)
         context, context_mask = None, None
-        if len(batch.reference_images):
+        if len(batch.reference_images) and self.unet.reads_context:
             reference_text = self._encode_text(batch.reference_ids, batch.reference_mask)
             samples = to_samples(to_unit_range(batch.reference_images), self.vae).to(text.dtype)
             features = self.unet.encode_context(samples, reference_text, batch.reference_mask)

@@ -33,9 +33,7 @@ class TextFormat:
     num_tokens: int | None = None
     lowercase: bool = False
 
-    def encode(
-        self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def encode(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids [B, L] and bool [B, L], which of them are words and not padding."""
         batch = tokenizer(
             [text.lower().strip() if self.lowercase else text for text in texts],
@@ -45,6 +43,11 @@ class TextFormat:
             return_tensors="pt",
         )
         return batch["input_ids"], batch["attention_mask"].bool()
+
+    def cut(self, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> list[str]:
+        """Those texts whose end is not read, because they have too many tokens."""
+        limit = self.num_tokens or tokenizer.model_max_length
+        return [text for text in texts if len(tokenizer(text, verbose=False)["input_ids"]) > limit]
 
 
 def build_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:

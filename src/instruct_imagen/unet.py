@@ -7,7 +7,7 @@ computes.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +17,12 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 from .attention import ContextAttnProcessor, KeyValueCache, SelfAttnProcessor
+from .presets import ContextPlaces
 from .tokenizer import TextFormat
-
-ContextPlaces = Literal["lowest", "all"]
 
 
 def masked_mean(states_BLE: torch.Tensor, mask_BL: torch.Tensor | None) -> torch.Tensor:
-    """Mean over the valid tokens, [B, L, E] -> [B, E]; a row without valid tokens gives zero; no mask: all are valid."""
+    """Mean over the valid tokens, [B, L, E] -> [B, E]; no mask: all are. A row without valid tokens gives zero."""
     if mask_BL is None:
         return states_BLE.mean(1)
     weights = mask_BL.to(states_BLE.dtype)[..., None]
@@ -37,7 +36,7 @@ class InstructUNet(ModelMixin, ConfigMixin):
         backbone_config: configuration of the `UNet2DConditionModel`.
         patch_size: pixels are folded into channels by this factor before the backbone (1: none). The paper's first
             block already works at half the picture's size; with 2 the backbone's blocks have its resolutions.
-        context_places: attention layers that read the context: "lowest" (Table 5) or "all".
+        context_places: attention layers that read the context: "none", "lowest" (Table 5) or "all".
         context_positions: give context queries and keys a fixed 2-D position (departure, see `attention.sincos_2d`).
         context_text: add the pooled text of its pair to every context token, so that a marker finds its picture
             (departure, starts at zero).
@@ -68,17 +67,17 @@ class InstructUNet(ModelMixin, ConfigMixin):
             name: self.backbone.get_submodule(name.removesuffix(".processor")) for name in self.backbone.attn_processors
         }
         reading = [name for name, attn in layers.items() if attn.is_cross_attention]
-        lowest = _lowest_places(reading)
+        places = {"none": (), "lowest": _lowest_places(reading), "all": ("",)}[self.config.context_places]
         processors: dict[str, Any] = {name: SelfAttnProcessor() for name in layers if name not in reading}
         for index, name in enumerate(reading):
-            reads = self.config.context_places == "all" or name.startswith(lowest)
-            processors[name] = ContextAttnProcessor(
-                index, layers[name].to_q.in_features, context_dim if reads else None, self.config.context_positions
-            )
+            dim = context_dim if name.startswith(places) else None
+            hidden_dim = layers[name].to_q.in_features
+            processors[name] = ContextAttnProcessor(index, hidden_dim, dim, self.config.context_positions)
         self.backbone.set_attn_processor(processors)
         self.context_norm = nn.LayerNorm(context_dim, elementwise_affine=False)
         text_dim = config.encoder_hid_dim or config.cross_attention_dim
-        self.context_text_proj = nn.Linear(text_dim, context_dim) if self.config.context_text else None
+        names_text = self.config.context_text and self.config.context_places != "none"
+        self.context_text_proj = nn.Linear(text_dim, context_dim) if names_text else None
         if self.context_text_proj is not None:
             nn.init.zeros_(self.context_text_proj.weight)
             nn.init.zeros_(self.context_text_proj.bias)
@@ -100,15 +99,24 @@ class InstructUNet(ModelMixin, ConfigMixin):
         return model.to(dtype=backbone.dtype) if backbone.dtype != torch.float32 else model
 
     @property
-    def sample_shape(self) -> tuple[int, int, int]:
-        """Channels and sides of what is denoised: pictures, or latents."""
-        side = int(self.backbone.config.sample_size * self.config.patch_size)
-        return int(self.backbone.config.in_channels // self.config.patch_size**2), side, side
+    def size_px(self) -> int:
+        """Side of the square pictures, or of the latents, that are denoised."""
+        return int(self.backbone.config.sample_size * self.config.patch_size)
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of what is denoised."""
+        return int(self.backbone.config.in_channels // self.config.patch_size**2)
 
     @property
     def text_format(self) -> TextFormat:
         """How texts are tokenized for this network."""
         return TextFormat(self.config.text_tokens, self.config.lowercase_text)
+
+    @property
+    def reads_context(self) -> bool:
+        """Whether any attention layer reads references."""
+        return any(processor.reads_context for _, processor in self.context_layers)
 
     @property
     def context_layers(self) -> list[tuple[Any, ContextAttnProcessor]]:
@@ -142,10 +150,10 @@ class InstructUNet(ModelMixin, ConfigMixin):
         """
         cache = self._project(text_RLE, text_mask_RL, None, None)
         backbone, config = self.backbone, self.backbone.config
-        sample = self._fold(samples_RCHW)
+        sample, time_condition = self._clean_input(samples_RCHW)
         sample = 2 * sample - 1 if config.center_input_sample else sample
         timestep = torch.zeros(len(sample), dtype=torch.long, device=sample.device)
-        emb = backbone.time_embedding(backbone.get_time_embed(sample, timestep))
+        emb = backbone.time_embedding(backbone.get_time_embed(sample, timestep), time_condition)
         class_emb = backbone.get_class_embed(sample, self._class_labels(text_RLE, cache.text_mask))
         if class_emb is not None:
             emb = torch.cat([emb, class_emb], dim=-1) if config.class_embeddings_concat else emb + class_emb
@@ -221,15 +229,30 @@ class InstructUNet(ModelMixin, ConfigMixin):
         Returns:
             Prediction, same shape as `sample_BCHW` (more channels if the backbone learns a variance).
         """
+        return self._evaluate(self._fold(sample_BCHW), timestep_B, text_BLE, cache)
+
+    def _evaluate(
+        self,
+        folded_BCHW: torch.Tensor,
+        timestep_B: torch.Tensor,
+        text_BLE: torch.Tensor,
+        cache: KeyValueCache,
+        **condition: torch.Tensor,
+    ) -> torch.Tensor:
+        """The backbone on folded pictures, its output unfolded; `condition`: further inputs of its time embedding."""
         output = self.backbone(
-            self._fold(sample_BCHW),
+            folded_BCHW,
             timestep_B,
             encoder_hidden_states=text_BLE,
-            class_labels=self._class_labels(text_BLE, cache.text_mask),
             cross_attention_kwargs={"cache": cache},
             return_dict=False,
+            **{"class_labels": self._class_labels(text_BLE, cache.text_mask), **condition},
         )[0]
         return F.pixel_shuffle(output, self.config.patch_size) if self.config.patch_size > 1 else output
+
+    def _clean_input(self, images_RCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Clean references as the backbone takes them, and their condition for the time embedding."""
+        return self._fold(images_RCHW), None
 
     def _fold(self, sample: torch.Tensor) -> torch.Tensor:
         return F.pixel_unshuffle(sample, self.config.patch_size) if self.config.patch_size > 1 else sample

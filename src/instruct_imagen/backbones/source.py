@@ -19,8 +19,6 @@ from safetensors import SafetensorError, safe_open
 
 from ..errors import UserError
 
-# Networks that guard or mark pictures. They are no part of what is trained or sampled here.
-LEFT_OUT = ("safety_checker", "feature_extractor", "watermarker", "image_encoder")
 _WEIGHTS = {"text_encoder": "model", "unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 
 
@@ -34,12 +32,14 @@ class SourceKind:
 
     Attributes:
         networks: components with weights, and their classes.
+        others: components without.
         text_tokens: tokens that every text is padded to; None: as many as the tokenizer's own limit.
         lowercase_text: whether texts are lowered first.
         class_embed_type: of its U-Net.
     """
 
     networks: Mapping[str, str]
+    others: tuple[str, ...]
     text_tokens: int | None = None
     lowercase_text: bool = False
     class_embed_type: str | None = None
@@ -47,24 +47,33 @@ class SourceKind:
     @property
     def components(self) -> tuple[str, ...]:
         """Folders that are read."""
-        return (*self.networks, "tokenizer", "scheduler")
+        return (*self.networks, *self.others)
 
 
 _UNET = {"unet": "UNet2DConditionModel"}
-_IF = {"networks": {"text_encoder": "T5EncoderModel", **_UNET}, "text_tokens": 77, "lowercase_text": True}
-KINDS: dict[str, SourceKind] = {
-    "IFPipeline": SourceKind(**_IF),
-    "StableDiffusionPipeline": SourceKind({"text_encoder": "CLIPTextModel", **_UNET, "vae": "AutoencoderKL"}),
+_IF_TEXTS: dict[str, Any] = {"text_tokens": 77, "lowercase_text": True}
+BASE_KINDS: dict[str, SourceKind] = {
+    "IFPipeline": SourceKind({"text_encoder": "T5EncoderModel", **_UNET}, ("tokenizer", "scheduler"), **_IF_TEXTS),
+    "StableDiffusionPipeline": SourceKind(
+        {"text_encoder": "CLIPTextModel", **_UNET, "vae": "AutoencoderKL"}, ("tokenizer", "scheduler")
+    ),
+}
+# The text encoder is that of the base model; those of DeepFloyd IF's stages are the same.
+SUPER_RESOLUTION_KINDS: dict[str, SourceKind] = {
+    "IFSuperResolutionPipeline": SourceKind(
+        _UNET, ("scheduler", "image_noising_scheduler"), class_embed_type="timestep", **_IF_TEXTS
+    ),
 }
 
 
-def find_source(name: str, download: bool = False, variant: str | None = None) -> Path:
+def find_source(name: str, download: bool = False, variant: str | None = None, super_resolution: bool = False) -> Path:
     """The folder of a source.
 
     Args:
         name: a folder, or with `download` the name of a pipeline on a model hub, such as DeepFloyd/IF-I-M-v1.0.
         download: whether the hub may be asked.
         variant: of the weights, such as "fp16"; None: the full ones.
+        super_resolution: whether the second network of a cascade is wanted.
 
     Raises:
         BackboneError: no such folder, or the hub does not give it.
@@ -76,17 +85,17 @@ def find_source(name: str, download: bool = False, variant: str | None = None) -
         raise BackboneError(f"{name} is a file; name the folder of a diffusers pipeline, with its model_index.json")
     if not download:
         raise BackboneError(f"there is no folder {name}; a name on a model hub needs --download")
-    return _download(name, variant)
+    return _download(name, variant, super_resolution)
 
 
-def _download(name: str, variant: str | None) -> Path:
+def _download(name: str, variant: str | None, super_resolution: bool) -> Path:
     """Fetches the components that are read, their weights in safetensors, into the hub's cache."""
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
     try:
         index = _read_json(Path(hf_hub_download(name, "model_index.json")))
-        parts = [part for part in kind_of(index, name).components if index.get(part, [None])[0] is not None]
+        parts = kind_of(index, name, super_resolution).components
         files = [pattern for part in parts for pattern in (f"{part}/*.json", f"{part}/*.txt", f"{part}/*.model")]
         stem = "" if variant is None else f".{variant}"
         weights = [
@@ -122,30 +131,38 @@ def read_index(folder: Path) -> dict[str, Any]:
     raise BackboneError(f"{folder} holds no model_index.json, so it is no diffusers pipeline")
 
 
-def kind_of(index: Mapping[str, Any], name: object) -> SourceKind:
+def kind_of(index: Mapping[str, Any], name: object, super_resolution: bool = False) -> SourceKind:
     """What is known of a pipeline's class.
 
+    Args:
+        index: its model_index.json.
+        name: of the source, for messages.
+        super_resolution: whether the second network of a cascade is wanted.
+
     Raises:
-        BackboneError: the class is not supported.
+        BackboneError: the class is not supported, or is of the other network.
     """
     found = index.get("_class_name")
-    if found in KINDS:
-        return KINDS[found]
+    wanted, other = (BASE_KINDS, SUPER_RESOLUTION_KINDS)[:: -1 if super_resolution else 1]
+    if found in wanted:
+        return wanted[found]
     if found == "InstructImagenPipeline":
         raise BackboneError(f"{name} is an Instruct-Imagen model already; use it as it is")
-    if found == "IFSuperResolutionPipeline":
+    if found in other and super_resolution:
+        raise BackboneError(f"{name} is a base model; --super-resolution takes a {', '.join(SUPER_RESOLUTION_KINDS)}")
+    if found in other:
         raise BackboneError(f"{name} is a super-resolution; import its base model, and name it with --super-resolution")
-    raise BackboneError(f"{name} is a {found}, which is not supported; supported are {', '.join(KINDS)}")
+    raise BackboneError(f"{name} is a {found}, which is not supported; supported are {', '.join(wanted)}")
 
 
-def check_source(folder: Path, variant: str | None = None) -> SourceKind:
+def check_source(folder: Path, variant: str | None = None, super_resolution: bool = False) -> SourceKind:
     """Checks everything that can be told without reading weights.
 
     Raises:
         BackboneError: unsupported, incomplete or damaged.
     """
     index = read_index(folder)
-    kind = kind_of(index, folder)
+    kind = kind_of(index, folder, super_resolution)
     for component in kind.components:
         if index.get(component, [None])[0] is None:
             raise BackboneError(f"{folder} was saved without its {component}; import the complete pipeline")
@@ -210,11 +227,12 @@ def stored_dtype(folder: Path, variant: str | None = None) -> torch.dtype:
     return {"F16": torch.float16, "BF16": torch.bfloat16}.get(found.most_common(1)[0][0], torch.float32)
 
 
-def load_source(folder: Path, dtype: torch.dtype | None = None, variant: str | None = None) -> Any:
-    """The diffusers pipeline in a folder, without what is `LEFT_OUT`.
+def load_source(folder: Path, kind: SourceKind, dtype: torch.dtype | None = None, variant: str | None = None) -> Any:
+    """The diffusers pipeline in a folder, with the components of its kind alone.
 
     Args:
         folder: checked with `check_source`.
+        kind: what that returned.
         dtype: precision of its networks; None: each as it is stored.
         variant: of its weights.
 
@@ -224,13 +242,14 @@ def load_source(folder: Path, dtype: torch.dtype | None = None, variant: str | N
     import diffusers
 
     index = read_index(folder)
-    networks = kind_of(index, folder).networks
-    dtypes = {name: dtype or stored_dtype(folder / name, variant) for name in networks}
-    without: dict[str, Any] = {name: None for name in LEFT_OUT if name in index}
+    dtypes = {name: dtype or stored_dtype(folder / name, variant) for name in kind.networks}
+    without: dict[str, Any] = {
+        name: None for name, entry in index.items() if isinstance(entry, list) and name not in kind.components
+    }
     try:
         pipeline = getattr(diffusers, index["_class_name"]).from_pretrained(
             str(folder),
-            torch_dtype={**dtypes, "default": torch.float32},
+            dtype={**dtypes, "default": torch.float32},
             local_files_only=True,
             use_safetensors=True,
             requires_safety_checker=False,
@@ -244,7 +263,7 @@ def load_source(folder: Path, dtype: torch.dtype | None = None, variant: str | N
         ) from error
     except Exception as error:  # diffusers, transformers, tokenizers and safetensors each raise their own
         raise BackboneError(f"{folder} is damaged or incomplete: {_first_line(error)}") from error
-    for name in networks:
+    for name in kind.networks:
         if any(tensor.is_meta for tensor in getattr(pipeline, name).state_dict().values()):
             raise BackboneError(f"{folder} is incomplete: its {name} lacks weights")
     return pipeline
