@@ -13,13 +13,13 @@ from PIL import Image
 from instruct_imagen.cli import _parser, main, parse_reference
 
 OPTIONS = {
-    "generate": "--guidance --help --image-guidance --json --model --num-images --out --quiet --ref --sampler --seed "
-    "--size --steps",
-    "demo": "--help --model --out --pack --quiet --steps",
+    "generate": "--enlarge --guidance --help --image-guidance --json --model --noise-level --num-images --out --quiet "
+    "--ref --sampler --seed --size --sr-steps --stages --steps",
+    "demo": "--help --model --out --pack --quiet --stages --steps",
     "train": "--data --help --init --minutes --out --preset --quiet --resume --seed --set --steps",
     "data templates": "--help --quiet --split",
     "data build": "--count --help --out --pack --quiet --seed --size --source --strict",
-    "evaluate": "--count --guidance --help --image-guidance --model --out --quiet --steps --suite",
+    "evaluate": "--count --guidance --help --image-guidance --model --out --quiet --stages --steps --suite",
 }
 
 

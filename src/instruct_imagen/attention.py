@@ -10,117 +10,15 @@ references, C channels, D head width.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import math
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention_processor import Attention
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import nn
 
-
-@dataclass(frozen=True)
-class LayerKeyValue:
-    """Projected keys and values of one attention layer.
-
-    Attributes:
-        text_key, text_value: [B, H, L, D].
-        context_key, context_value: [R, N, C], one entry per reference in the order of `ContextLayout`; None where
-            nothing is read.
-    """
-
-    text_key: torch.Tensor
-    text_value: torch.Tensor
-    context_key: torch.Tensor | None = None
-    context_value: torch.Tensor | None = None
-
-    def map(self, text: Callable[[torch.Tensor], torch.Tensor], context: Callable[[torch.Tensor], torch.Tensor]):
-        """Applies a function to the text's tensors and one to the context's."""
-        if self.context_key is None or self.context_value is None:
-            return LayerKeyValue(text(self.text_key), text(self.text_value))
-        return LayerKeyValue(
-            text(self.text_key), text(self.text_value), context(self.context_key), context(self.context_value)
-        )
-
-
-@dataclass(frozen=True)
-class ContextLayout:
-    """Which row reads which references. Nothing is padded: rows with equally many references attend together.
-
-    Attributes:
-        rows: int [M], the rows that have references, those with the fewest first.
-        counts: how many each of `rows` has; their references follow each other in that order.
-        repeats: how many pictures in a row of the batch share a row's references.
-    """
-
-    rows: torch.Tensor
-    counts: tuple[int, ...]
-    repeats: int = 1
-
-    @classmethod
-    def of(cls, mask_BR: torch.Tensor) -> tuple[ContextLayout, tuple[torch.Tensor, torch.Tensor]]:
-        """The layout of padded references, and the (row, place) indices that pack them."""
-        places = [[place for place, valid in enumerate(row) if valid] for row in mask_BR.tolist()]
-        rows = sorted((row for row, found in enumerate(places) if found), key=lambda row: len(places[row]))
-        pairs = torch.tensor([(row, place) for row in rows for place in places[row]], dtype=torch.long)
-        layout = cls(_index(rows, mask_BR.device), tuple(len(places[row]) for row in rows))
-        row_index, place_index = pairs.view(-1, 2).to(mask_BR.device).unbind(1)
-        return layout, (row_index, place_index)
-
-    def select(self, rows: torch.Tensor) -> tuple[ContextLayout, torch.Tensor]:
-        """The layout of the given rows (of the repeated batch), and which references they take, in its order."""
-        starts = itertools.accumulate(self.counts[:-1], initial=0)
-        found = dict(zip(self.rows.tolist(), zip(self.counts, starts, strict=True), strict=True))
-        asked = [(new, row // self.repeats) for new, row in enumerate(rows.tolist())]
-        taken = sorted((*found[row], new) for new, row in asked if row in found)
-        layout = ContextLayout(_index([new for *_, new in taken], rows.device), tuple(count for count, *_ in taken))
-        return layout, _index([start + place for count, start, _ in taken for place in range(count)], rows.device)
-
-    def groups(self) -> Iterator[tuple[slice, slice, int]]:
-        """For each number of references: the places in `rows`, the references, and that number."""
-        row = reference = 0
-        for count, equal in itertools.groupby(self.counts):
-            num_rows = len(list(equal))
-            yield slice(row, row + num_rows), slice(reference, reference + num_rows * count), count
-            row, reference = row + num_rows, reference + num_rows * count
-
-
-def _index(values: list[int], device: torch.device) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.long).to(device)
-
-
-@dataclass(frozen=True)
-class KeyValueCache:
-    """What every attention layer reads, in the order of `InstructUNet.context_layers`.
-
-    Attributes:
-        layers: one entry per attention layer.
-        text_mask: bool [B, L], true where a text token counts.
-        context: who reads which references; None when no instruction has one.
-    """
-
-    layers: tuple[LayerKeyValue, ...]
-    text_mask: torch.Tensor
-    context: ContextLayout | None = None
-
-    def select(self, rows: torch.Tensor) -> KeyValueCache:
-        """The given rows, in the given order; rows may repeat."""
-        layout, references = (None, rows) if self.context is None else self.context.select(rows)
-        layers = tuple(layer.map(lambda x: x[rows], lambda x: x[references]) for layer in self.layers)
-        return KeyValueCache(layers, self.text_mask[rows], layout if layout and layout.counts else None)
-
-    def repeat(self, times: int) -> KeyValueCache:
-        """Every row `times` times, next to each other; the context is shared, not copied."""
-        layout = None if self.context is None else replace(self.context, repeats=self.context.repeats * times)
-        layers = tuple(layer.map(lambda x: repeat_rows(x, times), lambda x: x) for layer in self.layers)
-        return KeyValueCache(layers, repeat_rows(self.text_mask, times), layout)
-
-
-def repeat_rows(x: torch.Tensor, times: int) -> torch.Tensor:
-    """[B, ...] => [B * times, ...], equal rows next to each other; its gradient is a sum, not a scatter."""
-    return x[:, None].expand(-1, times, *x.shape[1:]).flatten(0, 1)
+from .cache import ContextLayout, KeyValueCache, LayerKeyValue
 
 
 @lru_cache(maxsize=16)
@@ -160,14 +58,43 @@ def _attend(
     return attended.transpose(1, 2).flatten(2)
 
 
+def _square(num_tokens: int) -> tuple[int, int]:
+    """Height and width of a square map of so many tokens; transformer blocks flatten theirs."""
+    side = math.isqrt(num_tokens)
+    if side * side != num_tokens:
+        raise ValueError(f"{num_tokens} tokens are no square map; this network draws square pictures")
+    return side, side
+
+
+class SelfAttnProcessor(AttnProcessor2_0):
+    """Self-attention of a transformer block as in diffusers; the cache, which every layer is handed, is not its own."""
+
+    def __call__(  # diffusers reads this signature to see which cross_attention_kwargs the processor takes
+        self,
+        attn: Attention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        temb: torch.Tensor | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> torch.Tensor:
+        """One layer on [B, N, C]."""
+        return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+
+
 class ContextAttnProcessor(nn.Module):
-    """Self- and text attention as in diffusers' added-key/value processor, plus a gated-to-zero context attention.
+    """A layer that reads text, as diffusers computes it, plus a gated-to-zero attention to the context.
+
+    There are two kinds of such layers. In DeepFloyd IF's blocks (added keys and values) a layer on a feature map
+    [B, C, h, w] attends to the text and to itself in one softmax. In Stable Diffusion's transformer blocks a layer on
+    tokens [B, N, C] attends to the text alone (`SelfAttnProcessor` is its neighbour).
 
     The output projection of the context branch starts at zero, so a fresh layer computes exactly what the backbone
     computes. Its query and key projections start equal: a query then first attends to the context tokens at its own
     place and of its own look, which is what copying needs.
 
     Args:
+        index: of the layer in `KeyValueCache.layers`.
         hidden_dim: channels C of the layer.
         context_dim: channels of the context features; None leaves the context branch out (places that Table 5 does
             not name).
@@ -215,7 +142,9 @@ class ContextAttnProcessor(nn.Module):
         def split(x: torch.Tensor) -> torch.Tensor:
             return attn.head_to_batch_dim(x, out_dim=4)
 
-        text_key, text_value = split(attn.add_k_proj(text_BLE)), split(attn.add_v_proj(text_BLE))
+        joint = attn.added_kv_proj_dim is not None
+        to_key, to_value = (attn.add_k_proj, attn.add_v_proj) if joint else (attn.to_k, attn.to_v)
+        text_key, text_value = split(to_key(text_BLE)), split(to_value(text_BLE))
         if context_RNC is None or not self.reads_context:
             return LayerKeyValue(text_key, text_value)
         keys = context_RNC
@@ -231,30 +160,35 @@ class ContextAttnProcessor(nn.Module):
         attention_mask: torch.Tensor | None = None,
         cache: KeyValueCache | None = None,
     ) -> torch.Tensor:
-        """One layer on [B, C, h, w]; text states and mask are read from `cache`, never from the other arguments."""
+        """One layer on [B, C, h, w] or [B, N, C]; text and its mask come from `cache`, never from the arguments."""
         if cache is None:
             raise ValueError("ContextAttnProcessor needs cross_attention_kwargs={'cache': KeyValueCache}")
-        height, width = hidden_states.shape[-2:]
-        residual = hidden_states
+        is_map = hidden_states.ndim == 4
+        tokens_BNC = attn.group_norm(hidden_states.flatten(2)).transpose(1, 2) if is_map else hidden_states
         layer = cache.layers[self.index]
-        tokens_BCN = attn.group_norm(hidden_states.flatten(2))
-        tokens_BNC = tokens_BCN.transpose(1, 2)
+        output = self._read_text(attn, tokens_BNC, layer, cache.text_mask)
+        if self.reads_context and cache.context is not None:
+            height, width = hidden_states.shape[-2:] if is_map else _square(tokens_BNC.shape[1])
+            output = output + self._read_context(attn, tokens_BNC, layer, cache.context, (height, width))
+        # In this order, as in diffusers, the sum takes the memory layout that makes later sums the same to the bit.
+        return output.transpose(1, 2).reshape(hidden_states.shape) + hidden_states if is_map else output
+
+    def _read_text(
+        self, attn: Attention, tokens_BNC: torch.Tensor, layer: LayerKeyValue, text_mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """What the backbone's own processor computes."""
 
         def split(x: torch.Tensor) -> torch.Tensor:
             return attn.head_to_batch_dim(x, out_dim=4)
 
         query = split(attn.to_q(tokens_BNC))
         key, value = layer.text_key.to(query.dtype), layer.text_value.to(query.dtype)
-        mask = cache.text_mask[:, None, None, :]
-        if not attn.only_cross_attention:
+        mask = None if text_mask is None else text_mask[:, None, None, :]
+        if attn.added_kv_proj_dim is not None and not attn.only_cross_attention:
             key = torch.cat([key, split(attn.to_k(tokens_BNC))], dim=2)
             value = torch.cat([value, split(attn.to_v(tokens_BNC))], dim=2)
-            mask = F.pad(mask, (0, height * width), value=True)
-        output = attn.to_out[1](attn.to_out[0](_attend(query, key, value, mask)))
-
-        if self.reads_context and cache.context is not None:
-            output = output + self._read_context(attn, tokens_BNC, layer, cache.context, (height, width))
-        return residual + output.transpose(1, 2).reshape(residual.shape)
+            mask = None if mask is None else F.pad(mask, (0, tokens_BNC.shape[1]), value=True)
+        return attn.to_out[1](attn.to_out[0](_attend(query, key, value, mask)))
 
     def _read_context(
         self,

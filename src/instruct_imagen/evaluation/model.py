@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..instruction import Instruction
-from ..pipeline import DEFAULT_STEPS, InstructImagenPipeline
+from ..pipeline import InstructImagenPipeline, Stages
 from ..world import load_pack
 from .runner import Scores, run_suite
 from .suites import get_suite
@@ -21,9 +21,10 @@ class PipelineGenerator:
     """Draws with a pipeline; see `InstructImagenPipeline.__call__` for the options."""
 
     pipeline: InstructImagenPipeline
-    steps: int = DEFAULT_STEPS
-    guidance_scale: float = 3.0
+    steps: int | None = None
+    guidance_scale: float | None = None
     image_guidance_scale: float | None = None
+    stages: Stages | None = None
 
     def __call__(
         self, instructions: Sequence[Instruction], seeds: Sequence[int], drop_context: bool = False
@@ -36,6 +37,7 @@ class PipelineGenerator:
             image_guidance_scale=self.image_guidance_scale,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             drop_context=drop_context,
+            stages=self.stages,
         ).images
         return [np.asarray(image) for image in images]
 
