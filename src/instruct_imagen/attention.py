@@ -9,6 +9,7 @@ Shape suffixes: B batch, H heads, N image tokens (h*w), L text tokens, T context
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,6 +17,18 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import nn
+
+
+def concat_padded(parts: Sequence[torch.Tensor], dim: int) -> torch.Tensor:
+    """Tensors one after the other along dimension 0, dimension `dim` padded with zeros to the longest."""
+    longest = max(part.shape[dim] for part in parts)
+    shape = list(parts[0].shape)
+    shape[0], shape[dim] = sum(len(part) for part in parts), longest
+    joined, start = parts[0].new_zeros(shape), 0
+    for part in parts:
+        joined[start : start + len(part)].narrow(dim, 0, part.shape[dim]).copy_(part)
+        start += len(part)
+    return joined
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,23 @@ class LayerKeyValue:
             function(self.context_value) if context else None,
         )
 
+    @classmethod
+    def concat(cls, parts: Sequence[LayerKeyValue]) -> LayerKeyValue:
+        """The rows of all parts, padded to the longest text and context."""
+
+        def joined(tensors: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+            if all(tensor is None for tensor in tensors):
+                return None
+            empty = [part.text_key[:, :, :0] for part in parts]
+            return concat_padded([e if t is None else t for e, t in zip(empty, tensors, strict=True)], dim=2)
+
+        return cls(
+            concat_padded([part.text_key for part in parts], dim=2),
+            concat_padded([part.text_value for part in parts], dim=2),
+            joined([part.context_key for part in parts]),
+            joined([part.context_value for part in parts]),
+        )
+
 
 @dataclass(frozen=True)
 class KeyValueCache:
@@ -56,6 +86,19 @@ class KeyValueCache:
         """Applies `function` to every tensor; used to repeat or select rows."""
         mask = None if self.context_mask is None else function(self.context_mask)
         return KeyValueCache(tuple(layer.map(function) for layer in self.layers), function(self.text_mask), mask)
+
+    @classmethod
+    def concat(cls, caches: Sequence[KeyValueCache]) -> KeyValueCache:
+        """The rows of all caches; shorter texts and contexts are padded, and the padding is masked."""
+        layers = tuple(LayerKeyValue.concat(parts) for parts in zip(*(c.layers for c in caches), strict=True))
+        text_mask = concat_padded([cache.text_mask for cache in caches], dim=1)
+        if all(cache.context_mask is None for cache in caches):
+            return cls(layers, text_mask)
+        masks = [
+            cache.text_mask.new_zeros(len(cache.text_mask), 0) if cache.context_mask is None else cache.context_mask
+            for cache in caches
+        ]
+        return cls(layers, text_mask, concat_padded(masks, dim=1))
 
 
 @lru_cache(maxsize=16)

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from .attention import KeyValueCache
+from .attention import KeyValueCache, concat_padded
 from .instruction import Instruction
 from .pictures import fit_square
 from .unet import InstructUNet
@@ -127,6 +127,13 @@ class Conditioning:
             return x[:, None].expand(-1, times, *x.shape[1:]).flatten(0, 1)  # its gradient is a sum, not a scatter
 
         return Conditioning(repeated(self.text_BLE), self.cache.map(repeated))
+
+    @classmethod
+    def concat(cls, parts: Sequence[Conditioning]) -> Conditioning:
+        """The rows of all parts; shorter texts and contexts are padded with masked zeros."""
+        return cls(
+            concat_padded([part.text_BLE for part in parts], dim=1), KeyValueCache.concat([p.cache for p in parts])
+        )
 
 
 class ConditioningEncoder:

@@ -24,8 +24,9 @@ from transformers import PreTrainedTokenizerBase, T5EncoderModel
 from transformers.utils import logging as transformers_logging
 
 from .conditioning import Conditioning, ConditioningEncoder, Prompt, make_prompt_batch
+from .denoising import Branches, Denoiser, Denoising
 from .errors import UserError
-from .guidance import ConstantGuidance, Guidance, combine
+from .guidance import ConstantGuidance, Guidance
 from .instruction import Instruction
 from .unet import InstructUNet
 
@@ -81,6 +82,17 @@ def resolve_model(name_or_path: str | Path) -> Path:
         f"there is no model {str(name_or_path)!r}: neither a shipped one ({', '.join(shipped) or 'none'}) "
         "nor a folder with a model_index.json"
     )
+
+
+def to_images(sample: torch.Tensor, output_type: str = "pil") -> list[Image.Image] | np.ndarray | torch.Tensor:
+    """Clean pictures [N, 3, S, S] in -1..1 as "pil", "np" or "pt", see `InstructImagenOutput`."""
+    sample = sample.float().clamp(-1, 1)
+    if output_type == "pt":
+        return sample
+    arrays = (sample / 2 + 0.5).permute(0, 2, 3, 1).cpu().numpy()
+    if output_type == "np":
+        return arrays
+    return [Image.fromarray(array) for array in np.rint(arrays * 255).astype(np.uint8)]
 
 
 class InstructImagenPipeline(DiffusionPipeline):
@@ -187,32 +199,47 @@ class InstructImagenPipeline(DiffusionPipeline):
         instructions = [instruction] if isinstance(instruction, Instruction) else list(instruction)
         self._check(instructions, num_inference_steps, num_images_per_prompt, generator, output_type)
         schedule = guidance or ConstantGuidance(guidance_scale, image_guidance_scale)
-        device, num_images = self._execution_device, len(instructions) * num_images_per_prompt
-        branches = self._encode_branches(
+        branches = self.encode_branches(
             instructions, schedule, num_inference_steps, num_images_per_prompt, drop_context
         )
-        shape = (num_images, 3, self.size_px, self.size_px)
+        num_images = len(instructions) * num_images_per_prompt
         generators = list(generator) if isinstance(generator, Sequence) else generator
-        sample = randn_tensor(shape, generator=generators, device=device, dtype=self.unet.dtype)
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
-        sample = sample * self.scheduler.init_noise_sigma
-        needs_generator = isinstance(self.scheduler, DDPMScheduler)
+        denoising = self.start(branches, schedule, num_inference_steps, num_images, generators, self.scheduler)
+        denoiser = Denoiser(self.unet)
         for index, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
-            scales = schedule.scales(index, len(self.scheduler.timesteps))
-            conditioning = branches.select(scales.branches)
-            num_branches = len(scales.branches)
-            model_input = self.scheduler.scale_model_input(sample, timestep).repeat(num_branches, 1, 1, 1)
-            timesteps = timestep.to(device).expand(len(model_input))
-            prediction = self.unet(model_input, timesteps, conditioning.text_BLE, conditioning.cache)
-            prediction = combine(prediction.chunk(num_branches), scales)
-            extra = {"generator": generators} if needs_generator else {}
-            sample = self.scheduler.step(prediction, timestep, sample, **extra).prev_sample
+            denoiser.step([denoising])
             if callback_on_step_end is not None:
-                changed = callback_on_step_end(self, index, int(timestep), {"latents": sample})
-                sample = (changed or {}).get("latents", sample)
-        images = self._to_output(sample, output_type)
+                changed = callback_on_step_end(self, index, int(timestep), {"latents": denoising.sample})
+                denoising.sample = (changed or {}).get("latents", denoising.sample)
+        images = to_images(denoising.sample, output_type)
         self.maybe_free_model_hooks()
         return InstructImagenOutput(images) if return_dict else (images,)
+
+    def start(
+        self,
+        branches: Branches,
+        guidance: Guidance,
+        num_inference_steps: int,
+        num_images: int = 1,
+        generators: torch.Generator | list[torch.Generator] | None = None,
+        scheduler: SchedulerMixin | None = None,
+    ) -> Denoising:
+        """Pictures before their first step: noise, to be denoised with `Denoiser(self.unet)`.
+
+        Args:
+            branches: from `encode_branches`, with `num_images` rows a branch.
+            guidance: the schedule of scales that `branches` were encoded for.
+            num_inference_steps: denoising steps.
+            num_images: pictures.
+            generators: one per picture, or one for all.
+            scheduler: taken over by the result; None: a new one like the pipeline's own.
+        """
+        device = self._execution_device
+        scheduler = scheduler or type(self.scheduler).from_config(self.scheduler.config)
+        shape = (num_images, 3, self.size_px, self.size_px)
+        noise = randn_tensor(shape, generator=generators, device=device, dtype=self.unet.dtype)
+        scheduler.set_timesteps(num_inference_steps, device=device)
+        return Denoising(noise * scheduler.init_noise_sigma, scheduler, guidance, branches, generators)
 
     def _check(
         self,
@@ -232,47 +259,22 @@ class InstructImagenPipeline(DiffusionPipeline):
         if isinstance(generator, Sequence) and len(generator) != num_images:
             raise ValueError(f"{num_images} pictures need {num_images} generators, but {len(generator)} were given")
 
-    def _encode_branches(
+    def encode_branches(
         self,
-        instructions: list[Instruction],
-        schedule: Guidance,
-        num_steps: int,
-        num_per_prompt: int,
-        drop_context: bool,
-    ) -> _Branches:
+        instructions: Sequence[Instruction],
+        guidance: Guidance,
+        num_inference_steps: int,
+        num_images_per_prompt: int = 1,
+        drop_context: bool = False,
+    ) -> Branches:
         """Encodes once what the schedule will need: full prompts, prompts without context, and the empty prompt."""
-        needed = {b for step in range(num_steps) for b in schedule.scales(step, num_steps).branches}
+        steps = range(num_inference_steps)
+        needed = {b for step in steps for b in guidance.scales(step, num_inference_steps).branches}
         prompts = {
             "full": [Prompt.of(i, drop_context=drop_context) for i in instructions],
             "text": [Prompt.of(i, drop_context=True) for i in instructions],
             "null": [Prompt()] * len(instructions),
         }
         kept = [name for name in prompts if name in needed]
-        conditioning = self.encode([prompt for name in kept for prompt in prompts[name]]).repeat(num_per_prompt)
-        return _Branches(conditioning, tuple(kept), len(instructions) * num_per_prompt)
-
-    def _to_output(self, sample: torch.Tensor, output_type: str) -> list[Image.Image] | np.ndarray | torch.Tensor:
-        sample = sample.float().clamp(-1, 1)
-        if output_type == "pt":
-            return sample
-        arrays = (sample / 2 + 0.5).permute(0, 2, 3, 1).cpu().numpy()
-        if output_type == "np":
-            return arrays
-        return [Image.fromarray(array) for array in np.rint(arrays * 255).astype(np.uint8)]
-
-
-class _Branches:
-    """Conditioning of all guidance branches, stacked; the rows of each set of branches are selected once."""
-
-    def __init__(self, conditioning: Conditioning, names: tuple[str, ...], rows_per_branch: int):
-        self._conditioning, self._names, self._rows = conditioning, names, rows_per_branch
-        self._selected: dict[tuple[str, ...], Conditioning] = {names: conditioning}
-
-    def select(self, names: tuple[str, ...]) -> Conditioning:
-        """The conditioning of the named branches, in that order."""
-        if names not in self._selected:
-            starts = [self._names.index(name) * self._rows for name in names]
-            device = self._conditioning.text_BLE.device
-            rows = torch.cat([torch.arange(start, start + self._rows, device=device) for start in starts])
-            self._selected[names] = self._conditioning.select(rows)
-        return self._selected[names]
+        conditioning = self.encode([prompt for name in kept for prompt in prompts[name]])
+        return Branches(conditioning.repeat(num_images_per_prompt), tuple(kept))
