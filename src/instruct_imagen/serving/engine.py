@@ -132,6 +132,7 @@ class LocalEngine:
         with self._changed:
             if job.num_left and not job.cancelled:
                 job.cancelled = True
+                self._waiting = deque(picture for picture in self._waiting if picture.job is not job)
                 self._metrics.cancelled.inc()
                 self._changed.notify_all()
 
@@ -158,14 +159,13 @@ class LocalEngine:
                 job.emit(RuntimeError("the engine has failed"))
 
     def _wait_and_take(self) -> bool:
-        """Waits for work, drops what was cancelled and fills the batch; false when all is done and closing."""
+        """Waits for work, drops what was cancelled and fills the batch; false when all is done and it is closing."""
         with self._changed:
             while not (self._waiting or self._running):
                 if self._closing:
                     return False
                 self._changed.wait()
             self._running = [picture for picture in self._running if not picture.job.cancelled]
-            self._waiting = deque(picture for picture in self._waiting if not picture.job.cancelled)
             while self._waiting and len(self._running) < self._max_running:
                 self._running.append(self._waiting.popleft())
             return True
@@ -234,6 +234,7 @@ class LocalEngine:
             _log.exception("a picture cannot be drawn")
             with self._changed:
                 first, picture.job.cancelled = not picture.job.cancelled, True
+                self._waiting = deque(waiting for waiting in self._waiting if waiting.job is not picture.job)
             if first:
                 self._metrics.failed.inc()
                 picture.job.emit(error)

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..errors import UserError
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
-
-
-class ExtraError(UserError):
-    """A library of the extra `serve` is missing."""
 
 
 class Metrics:
     """Counters of one server, in a registry of their own, so that a process may hold several servers."""
 
     def __init__(self) -> None:
-        try:
-            from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-        except ImportError as error:
-            raise ExtraError("Serving needs prometheus-client; install instruct-imagen[serve].") from error
         self.registry = registry = CollectorRegistry()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -47,6 +39,4 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text that Prometheus reads."""
-        from prometheus_client import generate_latest
-
         return generate_latest(self.registry)
