@@ -20,13 +20,14 @@ from instruct_imagen.data.mixture import stage_source
 from instruct_imagen.data.recipe import TABLE_1, DataRecipe
 from instruct_imagen.data.templates import TRAINING_TASKS
 from instruct_imagen.data.world_tasks import WorldTasks
+from instruct_imagen.denoising import clean_from_prediction
 from instruct_imagen.instruction import Instruction
 from instruct_imagen.pipeline import InstructImagenPipeline
 from instruct_imagen.presets import PRESETS, Preset, StageConfig, get_preset
 from instruct_imagen.text import load_tokenizer
 from instruct_imagen.training.checkpoint import list_checkpoints, pack_optimizer, read_position, unpack_optimizer
 from instruct_imagen.training.loader import Collate, PositionSampler, StageDataset, shifted
-from instruct_imagen.training.objective import clean_from_prediction, denoising_loss, v_weights
+from instruct_imagen.training.objective import denoising_loss, v_weights
 from instruct_imagen.training.optimizers import make_optimizer, orthogonalized
 from instruct_imagen.training.trainer import Trainer, TrainingError, learning_rate_at
 from instruct_imagen.world import SceneSampler, glyph_split, style_split

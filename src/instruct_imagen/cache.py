@@ -6,7 +6,7 @@ Shape suffixes: B batch, H heads, N image tokens (h*w), L text tokens, R referen
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,6 +26,21 @@ class LayerKeyValue:
     text_value: torch.Tensor
     context_key: torch.Tensor | None = None
     context_value: torch.Tensor | None = None
+
+    @classmethod
+    def concat(cls, parts: Sequence[LayerKeyValue], order: torch.Tensor) -> LayerKeyValue:
+        """The rows of all parts, padded to the longest text; references in the order that a `ContextLayout` gives."""
+
+        def joined(tensors: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+            found = [tensor for tensor in tensors if tensor is not None]
+            return torch.cat(found)[order] if found else None
+
+        return cls(
+            concat_padded([part.text_key for part in parts], dim=2),
+            concat_padded([part.text_value for part in parts], dim=2),
+            joined([part.context_key for part in parts]),
+            joined([part.context_value for part in parts]),
+        )
 
     def map(self, text: Callable[[torch.Tensor], torch.Tensor], context: Callable[[torch.Tensor], torch.Tensor]):
         """Applies a function to the text's tensors and one to the context's."""
@@ -65,9 +80,32 @@ class ContextLayout:
         starts = itertools.accumulate(self.counts[:-1], initial=0)
         found = dict(zip(self.rows.tolist(), zip(self.counts, starts, strict=True), strict=True))
         asked = [(new, row // self.repeats) for new, row in enumerate(rows.tolist())]
-        taken = sorted((*found[row], new) for new, row in asked if row in found)
-        layout = ContextLayout(_index([new for *_, new in taken], rows.device), tuple(count for count, *_ in taken))
-        return layout, _index([start + place for count, start, _ in taken for place in range(count)], rows.device)
+        return self._gathered([(*found[row], new) for new, row in asked if row in found], rows.device)
+
+    @classmethod
+    def concat(cls, parts: Sequence[tuple[ContextLayout | None, int]]) -> tuple[ContextLayout, torch.Tensor]:
+        """The layout of batches behind each other, and which of their references it takes, in its order.
+
+        Args:
+            parts: layout of each batch, whose rows share nothing (`repeats` of 1), and its number of rows.
+        """
+        taken, first_row, first_reference = [], 0, 0
+        layouts = [layout for layout, _ in parts if layout is not None]
+        for layout, num_rows in parts:
+            if layout is not None:
+                starts = itertools.accumulate(layout.counts[:-1], initial=first_reference)
+                rows = (first_row + row for row in layout.rows.tolist())
+                taken += list(zip(layout.counts, starts, rows, strict=True))
+                first_reference += sum(layout.counts)
+            first_row += num_rows
+        return cls._gathered(taken, layouts[0].rows.device)
+
+    @classmethod
+    def _gathered(cls, taken: list[tuple[int, int, int]], device: torch.device) -> tuple[ContextLayout, torch.Tensor]:
+        """The layout of (number of references, the first of them, row), and the references in its order."""
+        taken = sorted(taken)
+        layout = cls(_index([row for *_, row in taken], device), tuple(count for count, *_ in taken))
+        return layout, _index([start + place for count, start, _ in taken for place in range(count)], device)
 
     def groups(self) -> Iterator[tuple[slice, slice, int]]:
         """For each number of references: the places in `rows`, the references, and that number."""
@@ -96,6 +134,26 @@ class KeyValueCache:
     text_mask: torch.Tensor | None
     context: ContextLayout | None = None
 
+    def __len__(self) -> int:
+        return len(self.layers[0].text_key)
+
+    @classmethod
+    def concat(cls, caches: Sequence[KeyValueCache]) -> KeyValueCache:
+        """The rows of all caches; shorter texts are padded, and the padding is masked."""
+        caches = [cache._unshared() for cache in caches]
+        layout, order = None, _index([], caches[0].layers[0].text_key.device)
+        if any(cache.context is not None for cache in caches):
+            layout, order = ContextLayout.concat([(cache.context, len(cache)) for cache in caches])
+        layers = tuple(LayerKeyValue.concat(parts, order) for parts in zip(*(c.layers for c in caches), strict=True))
+        masks = [cache.text_mask for cache in caches if cache.text_mask is not None]
+        return cls(layers, concat_padded(masks, dim=1) if masks else None, layout)
+
+    def _unshared(self) -> KeyValueCache:
+        """The same with references of its own for every row."""
+        if self.context is None or self.context.repeats == 1:
+            return self
+        return self.select(torch.arange(len(self), device=self.context.rows.device))
+
     def select(self, rows: torch.Tensor) -> KeyValueCache:
         """The given rows, in the given order; rows may repeat."""
         layout, references = (None, rows) if self.context is None else self.context.select(rows)
@@ -114,3 +172,15 @@ class KeyValueCache:
 def repeat_rows(x: torch.Tensor, times: int) -> torch.Tensor:
     """[B, ...] => [B * times, ...], equal rows next to each other; its gradient is a sum, not a scatter."""
     return x[:, None].expand(-1, times, *x.shape[1:]).flatten(0, 1)
+
+
+def concat_padded(parts: Sequence[torch.Tensor], dim: int) -> torch.Tensor:
+    """Tensors one after the other along dimension 0, dimension `dim` padded with zeros to the longest."""
+    longest = max(part.shape[dim] for part in parts)
+    shape = list(parts[0].shape)
+    shape[0], shape[dim] = sum(len(part) for part in parts), longest
+    joined, start = parts[0].new_zeros(shape), 0
+    for part in parts:
+        joined[start : start + len(part)].narrow(dim, 0, part.shape[dim]).copy_(part)
+        start += len(part)
+    return joined
