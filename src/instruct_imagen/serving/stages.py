@@ -29,7 +29,9 @@ class Stage(Protocol):
         """What no step changes, one row a branch; computed once a request."""
         ...
 
-    def begin(self, request: DrawRequest, generator: torch.Generator, encoded: Branches, image: torch.Tensor | None) -> Denoising:
+    def begin(
+        self, request: DrawRequest, generator: torch.Generator, encoded: Branches, image: torch.Tensor | None
+    ) -> Denoising:
         """One picture before its first step.
 
         Args:
@@ -63,7 +65,9 @@ class BaseStage:
         """See `Stage.encode`; every request is encoded alone, so that its company changes nothing here."""
         return self._pipeline.encode_branches(_one(request), _guidance(request), request.num_inference_steps)
 
-    def begin(self, request: DrawRequest, generator: torch.Generator, encoded: Branches, image: torch.Tensor | None) -> Denoising:
+    def begin(
+        self, request: DrawRequest, generator: torch.Generator, encoded: Branches, image: torch.Tensor | None
+    ) -> Denoising:
         """See `Stage.begin`."""
         scheduler = self._pipeline.new_scheduler(request.num_inference_steps)
         return self._pipeline.start(_one(request, generator), encoded, _guidance(request), scheduler)
@@ -93,7 +97,9 @@ class SuperResolutionStage:
         num_steps = self._pipeline.super_resolution.default_steps
         return self._pipeline.encode_branches(_one(request), self._guidance, num_steps, self.name)
 
-    def begin(self, request: DrawRequest, generator: torch.Generator, encoded: Branches, image: torch.Tensor | None) -> Denoising:
+    def begin(
+        self, request: DrawRequest, generator: torch.Generator, encoded: Branches, image: torch.Tensor | None
+    ) -> Denoising:
         """See `Stage.begin`."""
         if image is None:
             raise ValueError("super-resolution needs a picture to enlarge")
