@@ -274,9 +274,10 @@ class InstructImagenPipeline(DiffusionPipeline):
         self._check(instructions, len(instructions), generator, output_type)
         if self.super_resolution is None:
             raise ModelError("this model has no super-resolution network")
-        pictures = self._small_pictures(image)
-        if len(pictures) != len(instructions):
-            raise ValueError(f"{len(pictures)} pictures need as many instructions, but {len(instructions)} were given")
+        images = [image] if isinstance(image, Image.Image) else image
+        if len(images) != len(instructions):
+            raise ValueError(f"{len(images)} pictures need as many instructions, but {len(instructions)} were given")
+        pictures = self._small_pictures(images)
         generators = list(generator) if isinstance(generator, Sequence) else generator
         request = Request(instructions, range(len(instructions)), generators, drop_context)
         pictures = self._enlarge(pictures, request, options, self._on_step(callback_on_step_end))
@@ -292,13 +293,12 @@ class InstructImagenPipeline(DiffusionPipeline):
             raise ModelError("this model has no super-resolution network; draw with stages='base'")
         return stages != "base" and self.super_resolution is not None
 
-    def _small_pictures(self, image: Image.Image | Sequence[Image.Image] | torch.Tensor) -> torch.Tensor:
+    def _small_pictures(self, images: Sequence[Image.Image] | torch.Tensor) -> torch.Tensor:
         """Pictures to enlarge as a tensor [N, 3, s, s] in -1..1."""
-        if isinstance(image, torch.Tensor):
-            if image.shape[1:] != (3, self.size_px, self.size_px):
+        if isinstance(images, torch.Tensor):
+            if images.shape[1:] != (3, self.size_px, self.size_px):
                 raise ValueError(f"pictures to enlarge must be [N, 3, {self.size_px}, {self.size_px}]")
-            return image
-        images = [image] if isinstance(image, Image.Image) else list(image)
+            return images
         return to_unit_range(torch.stack([image_to_tensor(item, self.size_px) for item in images]))
 
     def encode_branches(
@@ -337,8 +337,6 @@ class InstructImagenPipeline(DiffusionPipeline):
     ) -> Iterator[Denoising]:
         """Pictures of the second network before their first step, part after part.
 
-        The small pictures are taken in 8 bits, as saved ones are.
-
         Args:
             pictures: [N, 3, s, s] in -1..1.
             request: rows and generators of all of them.
@@ -346,7 +344,7 @@ class InstructImagenPipeline(DiffusionPipeline):
             parts: which pictures, their branches, and a scheduler with its steps set.
         """
         unet = self.super_resolution
-        clean = to_unit_range(_to_bytes(pictures)).to(self._execution_device)
+        clean = pictures.float().clamp(-1, 1).to(self._execution_device)
         level = unet.config.noise_level if options.noise_level is None else options.noise_level
         levels = torch.full((len(clean),), level, device=clean.device)
         noise, small = unet.begin(clean, levels, lambda size_px: self._noise(unet, size_px, request))
@@ -379,11 +377,8 @@ class InstructImagenPipeline(DiffusionPipeline):
                 rows = slice(start, min(start + size, num_pictures))
                 scheduler.set_timesteps(num_steps, device=self._execution_device)
                 part, guidance = request.part(rows.start, rows.stop), self.enlarging_guidance(options)
-                yield (
-                    rows,
-                    self.encode_branches(part, guidance, len(scheduler.timesteps), "super_resolution"),
-                    scheduler,
-                )
+                branches = self.encode_branches(part, guidance, len(scheduler.timesteps), "super_resolution")
+                yield rows, branches, scheduler
 
         started = self.start_enlarging(pictures, request, options, parts())
         return torch.cat([self._run(denoising, self.super_resolution, on_step) for denoising in started])
@@ -435,13 +430,10 @@ class InstructImagenPipeline(DiffusionPipeline):
 
 def to_images(pictures: torch.Tensor, output_type: str = "pil") -> list[Image.Image] | np.ndarray | torch.Tensor:
     """Clean pictures [N, 3, S, S] in -1..1 as "pil", "np" or "pt", see `InstructImagenOutput`."""
+    pictures = pictures.float().clamp(-1, 1)
     if output_type == "pt":
-        return pictures.float().clamp(-1, 1)
+        return pictures
+    arrays = (pictures / 2 + 0.5).permute(0, 2, 3, 1).cpu().numpy()
     if output_type == "np":
-        return (pictures.float().clamp(-1, 1) / 2 + 0.5).permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(array) for array in _to_bytes(pictures).permute(0, 2, 3, 1).cpu().numpy()]
-
-
-def _to_bytes(pictures: torch.Tensor) -> torch.Tensor:
-    """-1..1 => uint8 0..255, rounded."""
-    return ((pictures.float().clamp(-1, 1) / 2 + 0.5) * 255).round().to(torch.uint8)
+        return arrays
+    return [Image.fromarray(array) for array in np.rint(arrays * 255).astype(np.uint8)]
