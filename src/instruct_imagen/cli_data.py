@@ -48,6 +48,7 @@ def _add_build(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     )
     command.add_argument("--depth-model", metavar="MODEL", help="a depth estimation model of transformers")
     command.add_argument("--mask-model", metavar="MODEL", help="a segmentation model of transformers (GrabCut)")
+    command.add_argument("--edge-model", type=Path, metavar="FILE", help="an edge detector in ONNX, as DexiNed (Canny)")
     command.add_argument("--embedder", metavar="MODEL", help="filter styled pictures by this CLIP, or by glyph")
     _add_shared(command)
     command.set_defaults(run=_build)
@@ -154,12 +155,15 @@ def _clusters(options: argparse.Namespace) -> None:
 def _controls(options: argparse.Namespace) -> ControlModels:
     from .data.control_models import TransformersDepth, TransformersMask
     from .data.controls import ControlModels
+    from .data.edge_models import OnnxEdges
 
     chosen, local = ControlModels.classical(), not options.download
     if options.depth_model:
         chosen = replace(chosen, depth_model=TransformersDepth(options.depth_model, local_files_only=local))
     if options.mask_model:
         chosen = replace(chosen, mask_model=TransformersMask(options.mask_model, local_files_only=local))
+    if options.edge_model:
+        chosen = replace(chosen, edge_model=OnnxEdges(options.edge_model))
     return chosen
 
 

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 PORTRAIT_SHARE = 0.1
 MAX_SCALE = 100.0  # of the logits, as in CLIP
-WARMUP_STEPS = 100
+WARMUP_SHARE = 0.05  # of the run, in which the learning rate rises
 _EVALUATION_SEED = 1 << 40  # no position that training reaches
 
 
@@ -152,7 +152,7 @@ def train(
         with autocast(place):
             images, words = net.images(pictures.to(place)), net.texts(texts)
         loss = contrastive_loss(images.float(), words.float(), net.log_scale)
-        rate = options.learning_rate * 0.5 * (1 + math.cos(math.pi * share)) * min(1, (step + 1) / WARMUP_STEPS)
+        rate = options.learning_rate * 0.5 * (1 + math.cos(math.pi * share)) * min(1, (share + 1e-3) / WARMUP_SHARE)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
