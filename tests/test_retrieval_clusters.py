@@ -23,6 +23,7 @@ from instruct_imagen.retrieval.index import (
     nearest,
     recall_at_k,
 )
+from instruct_imagen.world import glyphs_of
 
 RULES = ClusterRules(min_similarity=0.5, duplicates=DuplicateRules(0.97, 3))
 DIM = 64
