@@ -36,8 +36,10 @@ from instruct_imagen.retrieval.train_glyph_embedder import (
     TrainingError,
     TrainOptions,
     contrastive_loss,
+    subject_loss,
     train,
 )
+from instruct_imagen.world import glyphs_of
 
 TINY = GlyphNetConfig(widths=(4, 8), num_blocks=(1, 1), num_buckets=64, text_width=8, dim=16)
 TEXTS = ["a red fox", "", "the moon over a very long street with many more words than the model can read at once"]
@@ -155,10 +157,32 @@ def test_contrastive_loss_equals_its_definition():
     )
 
 
+def test_subject_loss_equals_its_definition():
+    rng = np.random.default_rng(0)
+    images, names = rng.standard_normal((3, 6)), rng.standard_normal((5, 6))
+    subjects = [(4,), (), (0, 2)]
+    loss = subject_loss(torch.tensor(images), torch.tensor(names), subjects, torch.tensor(math.log(5.0)))
+    images /= np.linalg.norm(images, axis=1, keepdims=True)
+    names /= np.linalg.norm(names, axis=1, keepdims=True)
+    logs = np.log(np.exp(5.0 * images @ names.T) / np.exp(5.0 * images @ names.T).sum(1, keepdims=True))
+    assert loss.item() == pytest.approx(-(logs[0, 4] + (logs[2, 0] + logs[2, 2]) / 2) / 2)
+    none = subject_loss(torch.tensor(images), torch.tensor(names), [(), (), ()], torch.tensor(1.0))
+    assert none.item() == 0
+
+
+def test_pairs_say_what_they_show_and_name_nothing_held_out(builtin_pack):
+    pairs = CaptionedPictures(builtin_pack, seed=0)
+    assert len(pairs.names) == len(glyphs_of(builtin_pack.keys, "train")) < len(builtin_pack.keys)
+    found = [pairs[index] for index in range(60)]
+    assert 0 < sum(not pair.subjects for pair in found) < 20  # portraits
+    named = [[pairs.names[number].split()[-1] in pair.caption for number in pair.subjects] for pair in found]
+    assert np.mean([share for row in named for share in row]) > 0.5  # the others are called by a synonym
+
+
 def test_the_glyph_net_learns_a_batch(builtin_pack):
     torch.manual_seed(0)
     net, pairs = GlyphNet(TINY), CaptionedPictures(builtin_pack, seed=0)
-    images, texts = zip(*(pairs[index] for index in range(8)), strict=True)
+    images, texts = zip(*((pair.image, pair.caption) for pair in map(pairs.__getitem__, range(8))), strict=True)
     optimizer = torch.optim.Adam(net.parameters(), 1e-2)
     losses = []
     for _ in range(60):
@@ -188,7 +212,7 @@ def test_training_command_writes_weights_of_the_allowed_size(tmp_path, monkeypat
     monkeypatch.setattr(sys, "argv", [*command, "--pack", "builtin", "--device", "cpu"])
     train_glyph_embedder.main()
     log = json.loads((tmp_path / "training.json").read_text())
-    assert 0 <= log["caption_accuracy_of_256"] <= 1 and log["options"]["steps"] == 1
+    assert 0 <= log["caption_accuracy_of_256"] <= 1 and 0 <= log["name_accuracy"] <= 1 and log["options"]["steps"] == 1
     weights = tmp_path / "glyph_embedder.safetensors"
     assert weights.stat().st_size <= MAX_WEIGHT_BYTES
     assert GlyphEmbedder(weights, "cpu").images(pictures(1)).shape == (1, 256)

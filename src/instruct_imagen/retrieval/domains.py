@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.report import DataError
+from ..world import GlyphPack, glyphs_of, with_article
 from .embedders import Embedder, unit_length
 
 _ROWS_AT_ONCE = 65_536
@@ -48,6 +49,17 @@ DEFAULT_DOMAINS = (
     Domain("sports", ("a photo of a sport", "athletes in a game")),
     Domain("graphics", ("a logo", "a diagram with text", "a poster with lettering", "a screenshot")),
 )
+
+
+def world_domains(pack: GlyphPack) -> tuple[Domain, ...]:
+    """Those of the rendered world: a domain for each group of glyphs, told by those that training shows, and people."""
+    known = frozenset(glyphs_of(pack.keys, "train"))
+    groups: dict[str, list[str]] = {}
+    for glyph in pack.glyphs:
+        if glyph.key in known:
+            groups.setdefault(glyph.group, []).append(f"a picture of {with_article(glyph.name)}")
+    people = ("a picture of a woman", "a picture of a man", "a smiling woman", "a winking man wearing a hat")
+    return (*(Domain(name, tuple(texts)) for name, texts in sorted(groups.items())), Domain("people", people))
 
 
 def read_domains(path: Path) -> tuple[Domain, ...]:

@@ -99,6 +99,7 @@ def find_clusters(
     assigned = list(_progress(engine.map_units(_Assign(centres), rows.parts), len(rows.parts), "domains"))
     offsets = np.cumsum([0, *(len(found) for found in assigned)])
     domain = np.concatenate([np.zeros(0, np.int64), *assigned])[offsets[rows.part] + rows.row]
+    report.keep("domains", len(kept))
     members = [kept[domain[kept] == number] for number in range(max(1, len(names)))]
     numbers = [number for number, places in enumerate(members) if len(places)]
     jobs = [
