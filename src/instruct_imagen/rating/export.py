@@ -101,7 +101,7 @@ def import_ratings(database: Database, ratings: Sequence[Rating]) -> int:
     num_new = 0
     with database.writing() as connection:
         places = _outputs(connection)
-        known = dict(connection.execute(sa.select(schema.raters.c.name, schema.raters.c.id)).tuples().all())
+        known = {row.name: row.id for row in connection.execute(sa.select(schema.raters.c.name, schema.raters.c.id))}
         touched: set[tuple[int, int]] = set()
         for rating in ratings:
             place = places.get((rating.task, bare(rating.uid), rating.method))

@@ -8,7 +8,9 @@ const PAGES = ["sign-in", "welcome", "paused", "done", "rate"];
 export function showPage(name) {
   for (const page of PAGES) byId(page).hidden = page !== name;
   byId("bar").hidden = name === "sign-in";
+  byId("pause").hidden = name !== "rate";
   document.querySelector(".skip").hidden = name !== "rate";
+  window.scrollTo(0, 0);
   if (name !== "rate") byId(name).querySelector("h1").focus({ preventScroll: true });
 }
 
@@ -87,7 +89,7 @@ export function showItem(item, zoom) {
   }));
   tieMarkers();
   byId("conditions").replaceChildren(...conditions(item, marker));
-  byId("place").textContent = item.num_places > 1 ? `· ${item.place} of ${item.num_places} for this instruction` : "";
+  byId("place").textContent = item.num_places > 1 ? `· ${item.place} of ${item.num_places}` : "";
   const image = byId("picture");
   image.classList.add("waiting"); // the picture before must not stand beside the new instruction
   image.src = `/pictures/${item.picture}`;
@@ -98,7 +100,6 @@ export function showItem(item, zoom) {
       radio.checked = item.previous !== null && Number(radio.value) === item.previous[question];
     }
   }
-  byId("rate").scrollTop = 0;
   byId("references").scrollLeft = 0;
   return shown;
 }
@@ -111,7 +112,7 @@ function caption(reference) {
 function conditions(item, marker) {
   if (!item.references.length) return ["Everything the words ask for."];
   const chips = item.references.flatMap((reference) => [" ", marker(reference.marker)]);
-  return ["What is followed least decides: the words", ...chips];
+  return ["The weakest of these decides: the words", ...chips];
 }
 
 /** A marker under the pointer or the focus lights up wherever it stands. */
