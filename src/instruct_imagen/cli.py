@@ -1,4 +1,4 @@
-"""The command line: instruct-imagen generate | demo | data | train | evaluate | serve.
+"""The command line: instruct-imagen generate | demo | data | train | import | evaluate | rate | serve | studio.
 
 Bad input ends with exit code 2 and one sentence that says what to mend; Ctrl-C with 130.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from .arguments import DTYPES, natural, positive, positive_number, share
 from .cli_data import add_data
+from .cli_rate import add_rate
 from .cli_serve import add_serve
 from .errors import UserError
 
@@ -52,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     added = [add(commands) for add in (_add_generate, _add_demo, _add_train, _add_evaluate, add_serve)]
-    for command in (*added, *add_data(commands)):
+    for command in (*added, *add_data(commands), *add_rate(commands)):
         command.add_argument("--quiet", action="store_true", help="no progress, only errors")
     return parser
 
