@@ -18,6 +18,7 @@ from .arguments import DTYPES, natural, positive, positive_number, share
 from .cli_data import add_data
 from .cli_rate import add_rate
 from .cli_serve import add_serve
+from .cli_studio import add_studio
 from .errors import UserError
 
 _MARKER_PREFIX = re.compile(r"([1-9][0-9]*):(.*)", re.DOTALL)
@@ -52,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="instruct-imagen", description=__doc__.splitlines()[0])
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    added = [add(commands) for add in (_add_generate, _add_demo, _add_train, _add_evaluate, add_serve)]
+    added = [add(commands) for add in (_add_generate, _add_demo, _add_train, _add_evaluate, add_serve, add_studio)]
     for command in (*added, *add_data(commands), *add_rate(commands)):
         command.add_argument("--quiet", action="store_true", help="no progress, only errors")
     return parser

@@ -112,7 +112,7 @@ def _build(options: argparse.Namespace) -> None:
         size_px=options.size,
         max_examples=options.count,
         examples_per_picture=options.examples_per_picture,
-        controls=_controls(options),
+        controls=control_models(options),
         embedder=_embedder(options.embedder, options.download) if options.embedder else None,
     )
     report = build_dataset(
@@ -157,7 +157,7 @@ def _clusters(options: argparse.Namespace) -> None:
     print(f"{options.out}/shards: {report.step('clusters').kept // 5} clusters; look at {options.out}/clusters.png")
 
 
-def _controls(options: argparse.Namespace) -> ControlModels:
+def control_models(options: argparse.Namespace) -> ControlModels:
     from .data.control_models import TransformersDepth, TransformersMask
     from .data.controls import ControlModels
     from .data.edge_models import OnnxEdges
