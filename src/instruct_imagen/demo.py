@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .data.templates import COMBINATION_TASKS, TRAINING_TASKS
+from .data.templates import COMBINATION_TASKS, TRAINING_TASKS, ZERO_SHOT_TASKS
 from .data.world_tasks import WorldExample, WorldTasks, render_size
 from .files import make_folder, write_atomically
 from .pipeline import InstructImagenPipeline
@@ -45,7 +45,7 @@ def demo_examples(pack: GlyphPack, size_px: int, seed: int = DEMO_SEED) -> list[
         name_styles=False,
     )
     examples = []
-    for number, task in enumerate((*TRAINING_TASKS, *COMBINATION_TASKS)):
+    for number, task in enumerate((*TRAINING_TASKS, *ZERO_SHOT_TASKS)):
         rng = np.random.default_rng([seed, number])
         examples.append((new if task in HELD_OUT_TASKS else trained).build(task, rng, f"demo-{task}"))
     return examples

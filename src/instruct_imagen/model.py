@@ -37,6 +37,7 @@ def build_unet(config: ModelConfig) -> InstructUNet:
     return InstructUNet(
         backbone_config=backbone,
         patch_size=config.patch_size,
+        context_places=config.context_places,
         context_positions=config.context_positions,
         context_text=config.context_text,
     )

@@ -20,6 +20,7 @@ from .errors import UserError
 StageName = Literal["pretrain", "stage1", "stage2"]
 PredictionType = Literal["sample", "v_prediction", "epsilon"]
 OptimizerName = Literal["muon", "adamw", "adafactor"]
+ContextPlaces = Literal["lowest", "all", "middle"]
 
 
 class PresetError(UserError):
@@ -55,6 +56,7 @@ class ModelConfig:
         layers_per_block: residual blocks per down block (diffusers' up blocks hold one more).
         head_dim: width of an attention head.
         prediction_type: what the network predicts; the loss is weighted as for v whatever it is.
+        context_places: attention layers that read the context, see `InstructUNet`.
     """
 
     size_px: int = 32
@@ -65,6 +67,7 @@ class ModelConfig:
     prediction_type: PredictionType = "sample"
     context_positions: bool = True
     context_text: bool = True
+    context_places: ContextPlaces = "lowest"
     text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
 
 

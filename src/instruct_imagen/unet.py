@@ -6,7 +6,7 @@ DeepFloyd IF) can be wrapped, and a fresh `InstructUNet` computes exactly what i
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +15,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import nn
 
 from .attention import ContextAttnProcessor, KeyValueCache
-
-ContextPlaces = Literal["lowest", "all"]
+from .presets import ContextPlaces
 
 
 def masked_mean(states_BLE: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
@@ -32,7 +31,8 @@ class InstructUNet(ModelMixin, ConfigMixin):
         backbone_config: configuration of the `UNet2DConditionModel`.
         patch_size: pixels are folded into channels by this factor before the backbone (1: none). The paper's first
             block already works at half the picture's size; with 2 the backbone's blocks have its resolutions.
-        context_places: attention layers that read the context: "lowest" (Table 5) or "all".
+        context_places: attention layers that read the context: those of the "lowest" resolution (Table 5), "all", or
+            those of the "middle" block alone (§3.1: the bottleneck).
         context_positions: give context queries and keys a fixed 2-D position (departure, see `attention.sincos_2d`).
         context_text: add the pooled text of its pair to every context token, so that a marker finds its picture
             (departure, starts at zero).
@@ -60,7 +60,7 @@ class InstructUNet(ModelMixin, ConfigMixin):
         for index, name in enumerate(self.backbone.attn_processors):
             attn = self.backbone.get_submodule(name.removesuffix(".processor"))
             hidden_dim = attn.to_q.in_features
-            reads = places == "all" or _is_lowest(name, len(config.down_block_types))
+            reads = places == "all" or name.startswith(_prefixes(places, len(config.down_block_types)))
             processors[name] = ContextAttnProcessor(index, hidden_dim, context_dim if reads else None, positions)
         self.backbone.set_attn_processor(dict(processors))
         self.context_norm = nn.LayerNorm(context_dim, elementwise_affine=False)
@@ -194,6 +194,8 @@ class InstructUNet(ModelMixin, ConfigMixin):
         return pooled if self.backbone.config.class_embed_type == "simple_projection" else None
 
 
-def _is_lowest(name: str, num_down_blocks: int) -> bool:
-    """Whether an attention processor sits at the lowest resolution: last down block, middle, first up block."""
-    return name.startswith((f"down_blocks.{num_down_blocks - 1}.", "mid_block.", "up_blocks.0."))
+def _prefixes(places: ContextPlaces, num_down_blocks: int) -> tuple[str, ...]:
+    """How the names of the attention processors begin that read the context: Table 5's are the last down block's."""
+    if places == "middle":
+        return ("mid_block.",)
+    return (f"down_blocks.{num_down_blocks - 1}.", "mid_block.", "up_blocks.0.")

@@ -5,7 +5,8 @@ As JSON, for `instruct-imagen train --data FILE`:
     {"pretrain": "world", "stage1": "clusters/",
      "stage2": [{"name": "subject", "ratio": 0.3}, {"name": "mine", "ratio": 0.7, "source": "mine/train.jsonl"}]}
 
-A source is "world", a folder of shards, or a JSONL file; paths are relative to the file.
+A source is "world", a folder of shards, or a JSONL file; paths are relative to the file. `"num_templates": 1` uses one
+wording a task, 0 none (for baselines without instructions).
 """
 
 from __future__ import annotations
@@ -60,14 +61,19 @@ class DataRecipe:
         pretrain: captioned pictures: "world", shards or JSONL.
         stage1: clusters: "world", or a folder that `instruct-imagen data clusters` wrote.
         stage2: the mixture.
+        num_templates: how many wordings of each task the world uses, 0 for bare captions and pictures without
+            instructions; all of them if None.
     """
 
     pretrain: str = WORLD
     stage1: str = WORLD
     stage2: tuple[MixtureEntry, ...] = TABLE_1
+    num_templates: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuses an empty mixture, repeated names, and ratios that are no shares."""
+        """Refuses an empty mixture, repeated names, ratios that are no shares, and a negative number of templates."""
+        if self.num_templates is not None and self.num_templates < 0:
+            raise DataError(f"num_templates must be 0 or more, not {self.num_templates}.")
         names = [entry.name for entry in self.stage2]
         if not names:
             raise DataError("The mixture of stage 2 is empty; give it at least one data set.")
@@ -88,6 +94,9 @@ def recipe_from_dict(values: Mapping[str, Any]) -> DataRecipe:
     """
     try:
         fields: dict[str, Any] = {name: str(value) for name, value in values.items()}
+        if "num_templates" in values:
+            count = values["num_templates"]
+            fields["num_templates"] = None if count is None else int(count)
         if "stage2" in values:
             fields["stage2"] = tuple(
                 MixtureEntry(str(entry["name"]), float(entry["ratio"]), str(entry.get("source", WORLD)))
@@ -120,4 +129,4 @@ def read_recipe(path: Path) -> DataRecipe:
         return source if source == WORLD else str((path.parent / source).resolve())
 
     entries = tuple(MixtureEntry(e.name, e.ratio, placed(e.source)) for e in recipe.stage2)
-    return DataRecipe(placed(recipe.pretrain), placed(recipe.stage1), entries)
+    return DataRecipe(placed(recipe.pretrain), placed(recipe.stage1), entries, recipe.num_templates)
