@@ -124,11 +124,14 @@ def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    command = commands.add_parser("evaluate", help="measure how well a model follows instructions")
-    command.add_argument("--suite", default="quick", metavar="NAME")
+    command = commands.add_parser("evaluate", help="measure how well a model, or any other system, follows instructions")
     command.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="scores.json and contact sheets go here"
+        "--suite", default="quick", metavar="NAME", help="a suite, a task of one, or all (%(default)s; docs/evaluation.md)"
     )
+    command.add_argument("--out", type=Path, metavar="DIR", help="scores.json, verdicts and contact sheets go here")
+    command.add_argument("--images", type=Path, metavar="DIR", help="score these pictures, TASK/INDEX.png, of any system")
+    command.add_argument("--export", type=Path, metavar="DIR", help="write the instructions with their pictures")
+    command.add_argument("--name", metavar="NAME", help="what to call the method in an export (the model or folder)")
     command.add_argument("--count", type=positive, metavar="N", help="instructions per task (the suite's own)")
     command.add_argument("--guidance", type=float, default=3.0, help="guidance scale (%(default)s)")
     command.add_argument("--image-guidance", type=float, help="separate guidance scale of the references")
@@ -246,19 +249,41 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from .evaluation.model import PipelineGenerator, evaluate_pipeline
-    from .evaluation.runner import print_scores
-    from .evaluation.suites import get_suite
+    from .evaluation.folders import FolderPictures, write_method, write_suites
+    from .evaluation.model import PipelineGenerator, counted, trained_templates
+    from .evaluation.runner import Drawn, print_scores, run_suites
+    from .evaluation.suites import get_suites
     from .files import make_folder
-    from .pipeline import DEFAULT_STEPS
+    from .pipeline import DEFAULT_STEPS, resolve_model
+    from .world import load_pack
 
-    get_suite(options.suite)
-    pipeline = _load_pipeline(options)
-    pipeline.set_progress_bar_config(disable=True)
-    steps = options.steps or DEFAULT_STEPS
-    generator = PipelineGenerator(pipeline, steps, options.guidance, options.image_guidance)
+    suites = counted(get_suites(options.suite), options.count)
+    if options.out is None:
+        if options.export is None:
+            raise UsageError("give --out DIR for scores, or --export DIR for the instructions")
+        print(f"{options.export}: {write_suites(suites, load_pack(), options.export)} instructions")
+        return
+    num_templates = None
+    if options.images is None:
+        pipeline = _load_pipeline(options)
+        pipeline.set_progress_bar_config(disable=True)
+        steps = options.steps or DEFAULT_STEPS
+        source = Drawn(PipelineGenerator(pipeline, steps, options.guidance, options.image_guidance))
+        num_templates = trained_templates(resolve_model(options.model))
+    elif options.images.is_dir():
+        source = FolderPictures(options.images)
+    else:
+        raise UsageError(f"--images {options.images} is no folder")
     make_folder(options.out)
-    print_scores(evaluate_pipeline(generator, options.suite, options.out, options.count, not options.quiet))
+    pack = load_pack()
+    scores = run_suites(
+        suites, source, pack, options.out, num_templates=num_templates, progress=not options.quiet
+    )
+    if options.export is not None:
+        write_suites(suites, pack, options.export)
+        name = options.name or (options.images or Path(options.model)).resolve().name
+        write_method(suites, options.out, name, options.export)
+    print_scores(scores)
 
 
 if __name__ == "__main__":

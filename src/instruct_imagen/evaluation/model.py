@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..data.world_tasks import RAW
 from ..instruction import Instruction
 from ..pipeline import DEFAULT_STEPS, InstructImagenPipeline
+from ..training.checkpoint import TRAINING_FILE, CheckpointError, read_position
 from ..world import load_pack
-from .runner import Scores, run_suite
-from .suites import get_suite
+from .runner import Drawn, Scores, run_suites
+from .suites import Suite, get_suites
 
 
 @dataclass(frozen=True)
@@ -40,22 +42,42 @@ class PipelineGenerator:
         return [np.asarray(image) for image in images]
 
 
+def trained_templates(model: Path) -> int | None:
+    """`RAW` if a model was trained on bare captions and pictures, else None: it is then asked in sentences."""
+    try:
+        preset = read_position(model, TRAINING_FILE)[1]
+    except CheckpointError:  # a model of another origin
+        return None
+    return RAW if preset.data.num_templates == RAW else None
+
+
+def counted(suites: Sequence[Suite], count: int | None) -> tuple[Suite, ...]:
+    """Suites with so many instructions per task; with their own number if None."""
+    return tuple(suite if count is None else replace(suite, num_per_task=count) for suite in suites)
+
+
 def evaluate_pipeline(
-    generator: PipelineGenerator, suite_name: str, out: Path, count: int | None = None, progress: bool = True
+    generator: PipelineGenerator,
+    suite_name: str,
+    out: Path,
+    count: int | None = None,
+    progress: bool = True,
+    num_templates: int | None = None,
 ) -> Scores:
-    """Runs a suite on a pipeline and writes its scores to `out`.
+    """Runs suites on a pipeline and writes their scores to `out`.
 
     Args:
         generator: the model with its sampling options.
-        suite_name: a name in `SUITES`.
+        suite_name: see `get_suites`.
         out: folder for `scores.json` and contact sheets.
         count: instructions per task; the suite's own number if None.
         progress: report each task on standard error.
+        num_templates: see `trained_templates`.
 
     Raises:
         EvaluationError: no such suite.
     """
-    suite = get_suite(suite_name)
-    if count is not None:
-        suite = replace(suite, num_per_task=count)
-    return run_suite(suite, generator, load_pack(), out, progress)
+    suites = counted(get_suites(suite_name), count)
+    return run_suites(
+        suites, Drawn(generator), load_pack(), out, num_templates=num_templates, progress=progress
+    )
