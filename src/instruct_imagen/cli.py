@@ -16,6 +16,7 @@ from pathlib import Path
 
 from .arguments import natural, positive, positive_number
 from .cli_data import add_data
+from .cli_evaluate import add_evaluate
 from .errors import UserError
 
 _MARKER_PREFIX = re.compile(r"([1-9][0-9]*):(.*)", re.DOTALL)
@@ -50,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="instruct-imagen", description=__doc__.splitlines()[0])
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    added = [add(commands) for add in (_add_generate, _add_demo, _add_train, _add_evaluate)]
-    for command in (*added, *add_data(commands)):
+    added = [add(commands) for add in (_add_generate, _add_demo, _add_train)]
+    for command in (*added, add_evaluate(commands, _add_model_options), *add_data(commands)):
         command.add_argument("--quiet", action="store_true", help="no progress, only errors")
     return parser
 
@@ -123,23 +124,6 @@ def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     return command
 
 
-def _add_evaluate(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    command = commands.add_parser("evaluate", help="measure how well a model, or any other system, follows instructions")
-    command.add_argument(
-        "--suite", default="quick", metavar="NAME", help="a suite, a task of one, or all (%(default)s; docs/evaluation.md)"
-    )
-    command.add_argument("--out", type=Path, metavar="DIR", help="scores.json, verdicts and contact sheets go here")
-    command.add_argument("--images", type=Path, metavar="DIR", help="score these pictures, TASK/INDEX.png, of any system")
-    command.add_argument("--export", type=Path, metavar="DIR", help="write the instructions with their pictures")
-    command.add_argument("--name", metavar="NAME", help="what to call the method in an export (the model or folder)")
-    command.add_argument("--count", type=positive, metavar="N", help="instructions per task (the suite's own)")
-    command.add_argument("--guidance", type=float, default=3.0, help="guidance scale (%(default)s)")
-    command.add_argument("--image-guidance", type=float, help="separate guidance scale of the references")
-    _add_model_options(command)
-    command.set_defaults(run=_evaluate)
-    return command
-
-
 def parse_reference(argument: str) -> tuple[int | None, str, str]:
     """Splits `[N:]PATH[=TEXT]` into marker or None, path and text.
 
@@ -175,7 +159,8 @@ def _read_instruction(options: argparse.Namespace):
     return Instruction(options.text, tuple(references))
 
 
-def _load_pipeline(options: argparse.Namespace):
+def load_pipeline(options: argparse.Namespace):
+    """The pipeline that the options name, with a progress bar unless they are quiet."""
     from .pipeline import InstructImagenPipeline, hide_loading_bars
 
     hide_loading_bars()
@@ -192,7 +177,7 @@ def _generate(options: argparse.Namespace) -> None:
     if options.out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UsageError(f"--out {options.out} must end in .png, .jpg or .webp")
     instruction = _read_instruction(options)
-    pipeline = _load_pipeline(options)
+    pipeline = load_pipeline(options)
 
     import torch
 
@@ -226,7 +211,7 @@ def _demo(options: argparse.Namespace) -> None:
     from .demo import run_demo
     from .pipeline import DEFAULT_STEPS
 
-    pipeline = _load_pipeline(options)
+    pipeline = load_pipeline(options)
     result = run_demo(pipeline, options.out, options.steps or DEFAULT_STEPS, options.pack)
     print(f"{result.sheet}: {result.num_images} pictures, {result.seconds_per_image:.2f} s each")
 
@@ -246,44 +231,6 @@ def _train(options: argparse.Namespace) -> None:
     done = position.stage_index == len(preset.stages)
     state = "complete" if done else f"in {preset.stages[position.stage_index].stage} at step {position.step}"
     print(f"{options.out}: {state}, {position.total_steps} steps in all")
-
-
-def _evaluate(options: argparse.Namespace) -> None:
-    from .evaluation.folders import FolderPictures, write_method, write_suites
-    from .evaluation.model import PipelineGenerator, counted, trained_templates
-    from .evaluation.runner import Drawn, print_scores, run_suites
-    from .evaluation.suites import get_suites
-    from .files import make_folder
-    from .pipeline import DEFAULT_STEPS, resolve_model
-    from .world import load_pack
-
-    suites = counted(get_suites(options.suite), options.count)
-    if options.out is None:
-        if options.export is None:
-            raise UsageError("give --out DIR for scores, or --export DIR for the instructions")
-        print(f"{options.export}: {write_suites(suites, load_pack(), options.export)} instructions")
-        return
-    num_templates = None
-    if options.images is None:
-        pipeline = _load_pipeline(options)
-        pipeline.set_progress_bar_config(disable=True)
-        steps = options.steps or DEFAULT_STEPS
-        source = Drawn(PipelineGenerator(pipeline, steps, options.guidance, options.image_guidance))
-        num_templates = trained_templates(resolve_model(options.model))
-    elif options.images.is_dir():
-        source = FolderPictures(options.images)
-    else:
-        raise UsageError(f"--images {options.images} is no folder")
-    make_folder(options.out)
-    pack = load_pack()
-    scores = run_suites(
-        suites, source, pack, options.out, num_templates=num_templates, progress=not options.quiet
-    )
-    if options.export is not None:
-        write_suites(suites, pack, options.export)
-        name = options.name or (options.images or Path(options.model)).resolve().name
-        write_method(suites, options.out, name, options.export)
-    print_scores(scores)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from ..training.checkpoint import TRAINING_FILE, CheckpointError, read_position
 from ..training.monitor import export_pipeline
 from ..training.trainer import Trainer
 from ..world import load_pack
-from .cases import SuiteCase
+from .cases import Case
 from .methods import MANIFEST_FILE, RUNS_FOLDER, SCORES_FOLDER, Method, Plan, Run, plan
 from .model import PipelineGenerator, counted
 from .runner import SCORES_FILE, Drawn, Evaluator, run_suites
@@ -165,7 +165,7 @@ class MethodPictures:
     method: Method
     _loaded: dict[str, Drawn] = field(default_factory=dict)
 
-    def __call__(self, task: SuiteTask, cases: Sequence[SuiteCase]) -> list[np.ndarray]:
+    def __call__(self, task: SuiteTask, cases: Sequence[Case]) -> list[np.ndarray]:
         """One picture a case."""
         run = self.method.run_for(task.name)
         if run not in self._loaded:

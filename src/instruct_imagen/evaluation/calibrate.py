@@ -3,8 +3,9 @@
     python -m instruct_imagen.evaluation.calibrate --out src/instruct_imagen/evaluation/weights
 
 Every task of every suite is built anew from another seed. True pictures count as they are, at 32 pixels, and slightly
-touched, since no model draws every pixel; wrong ones are those of the next instruction and, for the quality, ruined ones.
-Prints how well true and wrong pictures are told apart, on which docs/evaluation.md reports. A few minutes of one core.
+touched, since no model draws every pixel; wrong ones are those of the next instruction and, for the quality, ruined
+ones. Prints how well true and wrong pictures are told apart, on which docs/evaluation.md reports. A few minutes of
+one core.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
     python -m instruct_imagen.evaluation.calibrate --out src/instruct_imagen/evaluation/weights
 
-writes `scales.json`; `shipped_scales()` reads it. A condition is met (1), in part (0.5) or not (0), as raters say it (§4).
-It is met from a reading (`full`) that nine of ten true pictures reach and at most one wrong one in twenty; where a judge is
-not good enough for both, the second holds. It is met in part from one that nine of ten wrong pictures do not reach
-(`half`). Between the middle of the wrong pictures and that of the true ones the continuous score runs from 0 to 1.
+writes `scales.json`; `shipped_scales()` reads it. A condition is met (1), in part (0.5) or not (0), as raters say it
+(§4). It is met from a reading (`full`) that nine of ten true pictures reach and at most one wrong one in twenty;
+where a judge is not good enough for both, the second holds. It is met in part from one that nine of ten wrong
+pictures do not reach (`half`). Between the middle of the wrong pictures and that of the true ones the continuous
+score runs from 0 to 1.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ class Scale:
         half, least = np.quantile(wrong, WRONG_SHARES)
         full = max(float(np.quantile(true, 1 - TRUE_SHARE)), float(least))
         half = min(full, float(half))
-        shares = [float((wrong >= threshold).mean()) for threshold in (half, full)]
-        return cls(float(np.median(wrong)), float(np.median(true)), half, full, *shares, len(true))
+        zero, one = float(np.median(wrong)), float(np.median(true))
+        return cls(zero, one, half, full, float((wrong >= half).mean()), float((wrong >= full).mean()), len(true))
 
     def level(self, value: float) -> float:
         """0, 0.5 or 1."""
@@ -77,7 +78,7 @@ def scale_of(scales: Scales, reading: Reading) -> Scale:
     """
     if reading.scale not in scales:
         raise EvaluationError(
-            f"There is no scale {reading.scale!r}; calibrate anew with `python -m instruct_imagen.evaluation.calibrate`."
+            f"There is no scale {reading.scale!r}; run `python -m instruct_imagen.evaluation.calibrate`."
         )
     return scales[reading.scale]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -30,6 +31,30 @@ MIN_SOLID_SHARE = 0.85  # of a mask's area, in 3 x 3 pixel squares; one glyph in
 READABLE_RELATIONS = ("next to", "left of", "right of", "above", "below")  # what covers what, no judge here can tell
 MAX_SUBJECTS = 2  # three are too small to be told apart at 32 pixels
 _CONTROL_MARKERS = {"subject_style_mask": 3, "subject_edge_style": 2}  # in the others the control comes first
+
+
+class Case(Protocol):
+    """What a source of pictures is asked for: one of the world's, or one over real pictures."""
+
+    @property
+    def key(self) -> str:
+        """ "<task>/<index>"."""
+        ...
+
+    @property
+    def index(self) -> int:
+        """Its place in the task."""
+        ...
+
+    @property
+    def instruction(self) -> Instruction:
+        """What to draw."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """For the noise from which a model draws."""
+        ...
 
 
 @dataclass(frozen=True)

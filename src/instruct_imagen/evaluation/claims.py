@@ -57,7 +57,13 @@ def check_claims(results: Mapping[str, Results]) -> list[Claim]:
         ("instruct", "single_task", IN_DOMAIN, "in-domain average", _gap(in_domain.instruct, in_domain.single_task)),
         ("instruct", "multi_task", IN_DOMAIN, "in-domain average", _gap(in_domain.instruct, in_domain.multi_task)),
         ("instruct", "multi_task", ZERO_SHOT, "zero-shot average", _gap(zero_shot.instruct, zero_shot.multi_task)),
-        ("single_task", "multi_task", IN_DOMAIN, "in-domain average", _gap(in_domain.single_task, in_domain.multi_task)),
+        (
+            "single_task",
+            "multi_task",
+            IN_DOMAIN,
+            "in-domain average",
+            _gap(in_domain.single_task, in_domain.multi_task),
+        ),
         (
             "instruct",
             "instruct_without_stage1",
@@ -118,9 +124,9 @@ def _of_one(model: Results) -> list[Claim]:
         found.append(_three_conditions(model))
     if model.has(IN_DOMAIN) and model.has(REWORDED):
         found.append(_wording(model))
-    tasks = [task for task in (*IN_DOMAIN, *ZERO_SHOT, *THREE_CONDITIONS) if task in model.o]
-    if tasks:
-        found.append(_clear_of_floor(model, tasks))
+    measured = [task for task in (*IN_DOMAIN, *ZERO_SHOT, *THREE_CONDITIONS) if task in model.o]
+    if measured:
+        found.append(_clear_of_floor(model, measured))
     return found
 
 
@@ -163,8 +169,7 @@ def _ratio_interval(values: Sequence[np.ndarray], others: Sequence[np.ndarray]) 
         return float(task[rng.integers(len(task), size=len(task))].mean())
 
     ratios = [
-        _ratio([resampled(task) for task in values], [resampled(task) for task in others])
-        for _ in range(NUM_RESAMPLES)
+        _ratio([resampled(task) for task in values], [resampled(task) for task in others]) for _ in range(NUM_RESAMPLES)
     ]
     low, high = np.quantile(ratios, ((1 - SHARE) / 2, (1 + SHARE) / 2))
     return float(low), float(high)

@@ -29,7 +29,7 @@ from ..files import make_folder, write_atomically
 from ..pictures import fit_square, load_image
 from ..sheet import image_grid
 from ..world import GlyphPack
-from .cases import SuiteCase, suite_cases
+from .cases import Case, SuiteCase, suite_cases
 from .suites import EvaluationError, Suite, SuiteTask
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -60,7 +60,7 @@ class FolderPictures:
 
     folder: Path
 
-    def __call__(self, task: SuiteTask, cases: Sequence[SuiteCase]) -> list[np.ndarray]:
+    def __call__(self, task: SuiteTask, cases: Sequence[Case]) -> list[np.ndarray]:
         """One picture a case, squares of one size.
 
         Raises:

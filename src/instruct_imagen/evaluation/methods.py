@@ -2,9 +2,10 @@
 
     runs = plan(get_preset("micro"))
 
-A run is a model to train; a method is what the tables name. Every method sees the same pre-training, on bare captions, and
-then as many examples: those of stage 1 where it has one, the rest in stage 2. The single-task models share that number,
-an equal part each: more than the mixture gives to their task, but for subjects.
+A run is a model to train; a method is what the tables name. Every method sees the same pre-training, on bare
+captions, and then as many examples: those of stage 1 where it has one, the rest in stage 2. The single-task models
+share that number, an equal part each: more than the mixture gives to their task, but for
+subjects and captions.
 """
 
 from __future__ import annotations

@@ -13,9 +13,7 @@ from ..data.world_tasks import RAW
 from ..instruction import Instruction
 from ..pipeline import DEFAULT_STEPS, InstructImagenPipeline
 from ..training.checkpoint import TRAINING_FILE, CheckpointError, read_position
-from ..world import load_pack
-from .runner import Drawn, Scores, run_suites
-from .suites import Suite, get_suites
+from .suites import Suite
 
 
 @dataclass(frozen=True)
@@ -54,30 +52,3 @@ def trained_templates(model: Path) -> int | None:
 def counted(suites: Sequence[Suite], count: int | None) -> tuple[Suite, ...]:
     """Suites with so many instructions per task; with their own number if None."""
     return tuple(suite if count is None else replace(suite, num_per_task=count) for suite in suites)
-
-
-def evaluate_pipeline(
-    generator: PipelineGenerator,
-    suite_name: str,
-    out: Path,
-    count: int | None = None,
-    progress: bool = True,
-    num_templates: int | None = None,
-) -> Scores:
-    """Runs suites on a pipeline and writes their scores to `out`.
-
-    Args:
-        generator: the model with its sampling options.
-        suite_name: see `get_suites`.
-        out: folder for `scores.json` and contact sheets.
-        count: instructions per task; the suite's own number if None.
-        progress: report each task on standard error.
-        num_templates: see `trained_templates`.
-
-    Raises:
-        EvaluationError: no such suite.
-    """
-    suites = counted(get_suites(suite_name), count)
-    return run_suites(
-        suites, Drawn(generator), load_pack(), out, num_templates=num_templates, progress=progress
-    )

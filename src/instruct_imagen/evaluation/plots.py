@@ -18,7 +18,16 @@ from .cases import SuiteCase
 from .results import Results
 from .suites import EvaluationError
 
-_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999", "#000000")  # Okabe and Ito 2008
+_COLOURS = (
+    "#0072b2",
+    "#e69f00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#d55e00",
+    "#999999",
+    "#000000",
+)  # Okabe and Ito 2008
 _TILE_PX, _GAP_PX, _TEXT_PX = 96, 6, 300
 
 
@@ -110,7 +119,7 @@ def picture_grid(cases: Sequence[SuiteCase], results: Sequence[Results], task: s
         y = top + row * step
         for number, words in enumerate(textwrap.wrap(case.instruction.text, 50)[:7]):
             draw.text((4, y + 13 * number), words, fill="black", font=font)
-        pictures = [reference.image for reference in case.instruction.references]
+        pictures: list[Image.Image | None] = [reference.image for reference in case.instruction.references]
         pictures += [None] * (columns - len(pictures))
         pictures += [_drawn(result.folder, task, case.index) for result in shown]
         for k, picture in enumerate([*pictures, Image.fromarray(case.truth)]):

@@ -41,8 +41,8 @@ ROWS_PER_GRID = 4
 _TABLE_4_METHODS = ("single_task", "multi_task", "instruct")
 _GROUPS = {"in_domain": IN_DOMAIN, "zero_shot": ZERO_SHOT, "three_conditions": THREE_CONDITIONS}
 _UNLIKE = (
-    "The paper's figures are ratings by people of a far larger model on photographs; ours are measured by judges in the "
-    "glyph world. Orders and distances can be compared, numbers cannot."
+    "The paper's figures are ratings by people of a far larger model on photographs; ours are measured by judges in "
+    "the glyph world. Orders and distances can be compared, numbers cannot."
 )
 
 
@@ -74,26 +74,30 @@ def build(results: Mapping[str, Results], pack: GlyphPack, manifest: Mapping[str
         Section("Conditions", (_CONDITIONS,), tables=_conditions(results)),
         Section("Pictures", ("The first instructions of each task, in every method.",), figures=_grids(results, pack)),
     ]
-    return [section for section in sections if section.tables or section.figures or section.paragraphs or section.points]
+    return [
+        section for section in sections if section.tables or section.figures or section.paragraphs or section.points
+    ]
 
 
 _READING = (
     "SC is the level of the least satisfied condition, PQ the level of quality, O = √(SC · PQ) per picture, each in "
-    "{0, 0.5, 1}; O continuous runs evenly from 0 to 1. The ceiling is the true pictures' O, at 64 pixels and reduced to "
-    "the model's size; the floor that of true pictures of other instructions; copies that of the reference which scores "
-    "best as the answer. Copied is the share of outputs that repeat a reference, KID the distance of their distribution "
-    "from the true one, beside what halves of the true pictures are apart."
+    "{0, 0.5, 1}; O continuous runs evenly from 0 to 1. The ceiling is the true pictures' O, at 64 pixels and reduced "
+    "to the model's size; the floor that of true pictures of other instructions; copies that of the reference which "
+    "scores best as the answer. Copied is the share of outputs that repeat a reference, KID the distance of their "
+    "distribution from the true one, beside what halves of the true pictures are apart."
 )
 _CONDITIONS = "Mean level of each condition alone, with floor and ceiling at the model's size in brackets."
 
 
 def _setting(results: Mapping[str, Results], manifest: Mapping[str, Any] | None) -> tuple[str, ...]:
-    counts = sorted({score["count"] for r in results.values() for tasks in r.scores.values() for score in tasks.values()})
+    scores = [score for result in results.values() for tasks in result.scores.values() for score in tasks.values()]
+    counts = sorted({score["count"] for score in scores})
     number = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    names = ", ".join(f"“{result.title}”" for result in results.values())
     texts = [
-        f"{len(results)} methods ({', '.join(f'“{r.title}”' for r in results.values())}) on {number} instructions a task, "
-        "the same instructions and seeds for all. Intervals are 95 % bootstrap intervals over instructions; differences "
-        "are resampled in pairs. They know nothing of other trainings: each method was trained once."
+        f"{len(results)} methods ({names}) on {number} instructions a task, the same instructions and seeds for all. "
+        "Intervals are 95 % bootstrap intervals over instructions; differences are resampled in pairs. They know "
+        "nothing of other trainings: each method was trained once."
     ]
     if manifest:
         preset = manifest["preset"]

@@ -3,8 +3,8 @@
     scores = run_suite(get_suite("quick"), generate, load_pack(), Path("out"))
     print_scores(scores)
 
-Nothing here knows the model: a `PictureSource` gives the pictures of a task's cases, drawn by a generator or read from a
-folder.
+Nothing here knows the model: a `PictureSource` gives the pictures of a task's cases, drawn by a generator or read
+from a folder.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..sheet import SheetRow, contact_sheet
 from ..world import GlyphPack
 from .bootstrap import mean_interval
 from .calibration import shipped_scales
-from .cases import SuiteCase, suite_cases
+from .cases import Case, SuiteCase, suite_cases
 from .judging import Judges, copied
 from .scoring import Anchors, Verdicts, anchors, distance_to_truth, judge, truth_apart
 from .suites import EvaluationError, Suite, SuiteTask, get_suite
@@ -35,7 +35,7 @@ NUM_ROWS = 16  # of a contact sheet
 SCORES_FILE = "scores.json"
 VERDICTS_FOLDER = "verdicts"
 
-PictureSource = Callable[[SuiteTask, Sequence[SuiteCase]], list[np.ndarray]]
+PictureSource = Callable[[SuiteTask, Sequence[Case]], list[np.ndarray]]
 
 
 class Triple(TypedDict):
@@ -47,8 +47,10 @@ class Triple(TypedDict):
 
 
 class TaskScore(TypedDict, total=False):
-    """What `scores.json` says of one task; docs/evaluation.md explains the fields. Those after `copied` are not in
-    the quick suite, whose `figure` is its one judge's; elsewhere it is O."""
+    """What `scores.json` says of one task; docs/evaluation.md explains the fields.
+
+    Those after `copied` are not in the quick suite, whose `figure` is its one judge's; elsewhere it is O.
+    """
 
     figure: float
     ceiling: float
@@ -97,7 +99,7 @@ class Drawn:
 
     generate: ImageGenerator
 
-    def __call__(self, task: SuiteTask, cases: Sequence[SuiteCase]) -> list[np.ndarray]:
+    def __call__(self, task: SuiteTask, cases: Sequence[Case]) -> list[np.ndarray]:
         """One picture a case.
 
         Raises:

@@ -1,7 +1,7 @@
 """Verdicts: SC, PQ and O of every picture (§4), from readings and scales.
 
-SC, semantic consistency, is the score of the least satisfied condition; PQ, perceptual quality, how near the picture is to
-the true ones; O = √(SC · PQ). Each comes in levels (0, 0.5, 1), as raters give them, and continuously in 0..1.
+SC, semantic consistency, is the score of the least satisfied condition; PQ, perceptual quality, how near the picture
+is to the true ones; O = √(SC · PQ). Each comes in levels (0, 0.5, 1), as raters give them, and continuously in 0..1.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
     suites = get_suites("zero_shot")
     cases = suite_cases(suites[0].task("style_subject"), suites[0], pack)      # cases.py
 
-The scenes come from the builders that training uses (`WorldTasks`). `quick` holds the tasks of a first look, each with
-one judge and one subject. The others are the paper's suites (§4), what goes beyond it (§5.3), editing (Table 2), and the
-in-domain ones in wordings that training never sees; there a picture is as good as its least satisfied condition.
+The scenes come from the builders that training uses (`WorldTasks`). `quick` holds the tasks of a first look, each
+with one judge and one subject. The others are the paper's suites (§4), what goes beyond it (§5.3), editing (Table 2),
+and the in-domain ones in wordings that training never sees; there a picture is as good as its least satisfied
+condition.
 """
 
 from __future__ import annotations
@@ -141,12 +142,12 @@ _IN_DOMAIN = (
     SuiteTask("mask", "mask", conditions=_CONTROLLED),
     SuiteTask("edge", "edge", conditions=_CONTROLLED),
     SuiteTask("style", "style", conditions=_conditions("style", "identity", "ground"), styles="train"),
-    SuiteTask(
-        "subject", "subject", conditions=_conditions("identity", "ground"), glyphs="held_out", generic_share=1.0
-    ),
+    SuiteTask("subject", "subject", conditions=_conditions("identity", "ground"), glyphs="held_out", generic_share=1.0),
     SuiteTask("text", "text", conditions=_conditions(*_TWO), num_subjects=None),
     SuiteTask("face", "face", conditions=_conditions("face", "hat", "ground"), glyphs="held_out"),
-    SuiteTask("style_transfer", "style_transfer", conditions=_conditions("style", "content", "identity"), styles="train"),
+    SuiteTask(
+        "style_transfer", "style_transfer", conditions=_conditions("style", "content", "identity"), styles="train"
+    ),
 )
 _NEW_SUBJECT = SuiteTask("", "", glyphs="held_out", generic_share=1.0)
 _ZERO_SHOT = (

@@ -1,7 +1,7 @@
 """Copy judge: whether a picture merely repeats a reference, whole or pasted in.
 
-features: the pixels; statistic: the best correlation of the reference, also mirrored, shifted or reduced, with a part of
-the picture; number: whether it is almost 1.
+features: the pixels; statistic: the best correlation of the reference, also mirrored, shifted or reduced, with a part
+of the picture; number: whether it is almost 1.
 """
 
 from __future__ import annotations

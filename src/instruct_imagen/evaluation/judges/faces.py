@@ -91,7 +91,7 @@ class FaceNet(nn.Module):
         self.proportions = nn.Linear(128, 2 * len(PROPORTIONS))
 
     def forward(self, pictures: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Float [B, 3, 64, 64] in -1..1 to the logits in the order of LOOKS and OUTFIT, means [B, 8], spreads [B, 8]."""
+        """Float [B, 3, 64, 64] in -1..1 to logits in the order of LOOKS and OUTFIT, means [B, 8], spreads [B, 8]."""
         features = self.summary(self.trunk(pictures))
         mean, log_spread = self.proportions(features).chunk(2, 1)
         return [head(features) for head in self.heads], mean, log_spread.clamp(-4, 1).exp() + _LOWEST_SPREAD

@@ -111,5 +111,7 @@ def read_weights(net: _Net, path: Path) -> _Net:
     except (OSError, SafetensorError, RuntimeError) as error:
         command = f"python -m instruct_imagen.evaluation.judges.training {path.stem} --out {path.parent}"
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise JudgeError(f"The judge's weights {path} cannot be used ({reason}); make them with `{command}`.") from error
+        raise JudgeError(
+            f"The judge's weights {path} cannot be used ({reason}); make them with `{command}`."
+        ) from error
     return net.eval()

@@ -1,7 +1,7 @@
 """Quality judge: how near a picture is to the distribution of true ones, whatever it shows.
 
-features: the recogniser's summary of the picture; statistics: nearest neighbours among 1,536 true pictures of every kind,
-and the squared maximum mean discrepancy of two sets; numbers: `realism` per picture, `kernel_distance` per set.
+features: the recogniser's summary of the picture; statistics: nearest neighbours among 1,536 true pictures of every
+kind, and the squared maximum mean discrepancy of two sets; numbers: `realism` per picture, `kernel_distance` per set.
 
 It stands in for the paper's perceptual quality (PQ, §4). A picture is compared with true pictures of its own size, as
 FID is: a model of 32 pixels is not blamed for the pixels that it does not draw.

@@ -1,4 +1,4 @@
-"""Recogniser: one network that says which glyphs are in a picture and where, how many, over which ground, in which style.
+"""Recogniser: one network that says which glyphs a picture shows and where, how many, on which ground, in which style.
 
 features: a coarse map of the picture and a summary of it; statistics: probabilities; numbers: see `Seen`.
 
@@ -73,7 +73,9 @@ class RecogniserNet(nn.Module):
             Block(128),
             Block(128),
         )
-        self.glyph_head = nn.Sequential(nn.Conv2d(128, 128, 1), nn.ReLU(inplace=True), nn.Conv2d(128, num_glyphs + 2, 1))
+        self.glyph_head = nn.Sequential(
+            nn.Conv2d(128, 128, 1), nn.ReLU(inplace=True), nn.Conv2d(128, num_glyphs + 2, 1)
+        )
         self.summary = nn.Sequential(nn.Linear(2 * 128, 128), nn.ReLU(inplace=True))
         sizes = (len(STYLE_NAMES), len(GROUND_KINDS), 2 * len(COLOURS), MAX_COUNT + 1, NUM_DAMAGES)
         self.heads = nn.ModuleList(nn.Linear(128, size) for size in sizes)

@@ -32,9 +32,7 @@ def draw_batches(pack: GlyphPack, rng: np.random.Generator) -> Iterator[tuple[Te
     """
     sampler, portraits = PortraitSampler("train"), Portraits()
     while True:
-        scenes = [
-            sampler.scene(rng, close=bool(rng.random() < _CLOSE_SHARE), style=PLAIN_STYLE) for _ in range(_BATCH)
-        ]
+        scenes = [sampler.scene(rng, close=bool(rng.random() < _CLOSE_SHARE), style=PLAIN_STYLE) for _ in range(_BATCH)]
         pictures = [render(scene, portraits, JUDGE_SIZE_PX).image for scene in scenes]
         labels, wanted = zip(*(_labels(scene.glyphs[0]) for scene in scenes), strict=True)
         for _ in range(2):
