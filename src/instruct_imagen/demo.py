@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .data.templates import COMBINATION_TASKS, FINE_TUNING_TASKS, TRAINING_TASKS
+from .data.templates import COMBINATION_TASKS, FINE_TUNING_TASKS, TRAINING_TASKS, ZERO_SHOT_TASKS
 from .data.world_tasks import WorldExample, WorldTasks, render_size
 from .files import make_folder, write_atomically
 from .pipeline import InstructImagenPipeline, Stages
@@ -18,7 +18,7 @@ from .sheet import SheetRow, contact_sheet, tile
 from .world import GlyphPack, load_pack
 
 DEMO_SEED = 11
-DEMO_TASKS = (*TRAINING_TASKS, *COMBINATION_TASKS)
+DEMO_TASKS = (*TRAINING_TASKS, *ZERO_SHOT_TASKS)
 EXAMPLE_TASKS = (*DEMO_TASKS, *FINE_TUNING_TASKS)
 HELD_OUT_TASKS = ("subject", "style_subject", "control_subject", "multi_subject")
 IMAGES_PER_INSTRUCTION = 2

@@ -37,7 +37,8 @@ class InstructUNet(ModelMixin, ConfigMixin):
         backbone_config: configuration of the `UNet2DConditionModel`.
         patch_size: pixels are folded into channels by this factor before the backbone (1: none). The paper's first
             block already works at half the picture's size; with 2 the backbone's blocks have its resolutions.
-        context_places: attention layers that read the context: "none", "lowest" (Table 5) or "all".
+        context_places: attention layers that read the context: those of the "lowest" resolution (Table 5), "all",
+            "none", or those of the "middle" block alone (§3.1: the bottleneck).
         context_positions: give context queries and keys a fixed 2-D position (departure, see `attention.sincos_2d`).
         context_text: add the pooled text of its pair to every context token, so that a marker finds its picture
             (departure, starts at zero).
@@ -68,7 +69,7 @@ class InstructUNet(ModelMixin, ConfigMixin):
             name: self.backbone.get_submodule(name.removesuffix(".processor")) for name in self.backbone.attn_processors
         }
         reading = [name for name, attn in layers.items() if attn.is_cross_attention]
-        places = {"none": (), "lowest": _lowest_places(reading), "all": ("",)}[self.config.context_places]
+        places = _places(self.config.context_places, reading)
         processors: dict[str, Any] = {name: SelfAttnProcessor() for name in layers if name not in reading}
         for index, name in enumerate(reading):
             dim = context_dim if name.startswith(places) else None
@@ -262,6 +263,11 @@ class InstructUNet(ModelMixin, ConfigMixin):
         """Pooled text for backbones whose class embedding is a projection of a vector."""
         wanted = self.backbone.config.class_embed_type == "simple_projection"
         return masked_mean(text_BLE, text_mask_BL) if wanted else None
+
+
+def _places(places: ContextPlaces, names: list[str]) -> tuple[str, ...]:
+    """How the names of the attention processors begin that read the context."""
+    return {"none": (), "lowest": _lowest_places(names), "middle": ("mid_block.",), "all": ("",)}[places]
 
 
 def _lowest_places(names: list[str]) -> tuple[str, ...]:

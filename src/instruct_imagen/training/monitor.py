@@ -53,7 +53,7 @@ class Monitor:
     def __init__(self, preset: Preset, parts: ModelParts, pack: GlyphPack, stage: StageConfig, out: Path):
         self.preset, self.parts, self.out, self.stage = preset, parts, out, stage
         self.model = model = preset.model
-        tasks = WorldTasks(pack, "train", render_size(model.size_px))
+        tasks = WorldTasks(pack, "train", render_size(model.size_px), num_templates=preset.data.num_templates)
         mixed = [entry.name for entry in preset.data.stage2 if entry.source == WORLD]
         names = {
             "pretrain": ["caption"],

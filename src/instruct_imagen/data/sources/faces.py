@@ -25,7 +25,7 @@ LAYOUT_CELEBA_HQ = (
 )
 MOST_REFERENCES = {"face": 3, "face_hq": 1}
 _PLACES = ("", "Anno", "Eval", "Img", "img_align_celeba")
-_TRAIN = "0"  # in list_eval_partition.txt; the parts have no person in common
+TRAIN_PART, TEST_PART = "0", "2"  # in list_eval_partition.txt; the parts have no person in common
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,14 @@ class FaceSet:
     looks: Mapping[str, Look]
 
 
-def face_examples(path: Path, report: Report, options: SourceOptions) -> Iterator[Example]:
+def face_examples(path: Path, report: Report, options: SourceOptions, part: str = TRAIN_PART) -> Iterator[Example]:
     """CelebA: up to three other pictures of a person under marker 1, one more as the target.
+
+    Args:
+        path: of the release.
+        report: counts what is left out.
+        options: see `SourceOptions`.
+        part: of the public split; without the split's file, all pictures belong to every part.
 
     Raises:
         DataError: a file of the release is missing.
@@ -53,7 +59,7 @@ def face_examples(path: Path, report: Report, options: SourceOptions) -> Iterato
     folder = _folder(path, "img_align_celeba")
     labels = _Labels(path, builder.listing)
     names = {name: name for name in labels.identities}
-    yield from _examples(labels.faces(folder, names), builder)
+    yield from _examples(labels.faces(folder, names, part), builder)
 
 
 def face_hq_examples(path: Path, report: Report, options: SourceOptions) -> Iterator[Example]:
@@ -90,12 +96,13 @@ class _Labels:
         parts = _find(path, "list_eval_partition.txt")
         self.parts = {words[0]: words[-1] for _, words in _rows(parts)} if parts else {}
 
-    def faces(self, folder: Path, names: Mapping[str, str]) -> FaceSet:
-        """The pictures for training, by person.
+    def faces(self, folder: Path, names: Mapping[str, str], part: str = TRAIN_PART) -> FaceSet:
+        """The pictures of one part of the public split, by person.
 
         Args:
             folder: of the pictures.
             names: for each picture its name in CelebA, whose labels it has.
+            part: of the split.
         """
         people: dict[int, list[str]] = {}
         looks = {}
@@ -103,7 +110,7 @@ class _Labels:
             original = names[name]
             if original not in self.identities:
                 self.listing.damaged("picture has no identity", name)
-            elif self.parts.get(original, _TRAIN) != _TRAIN:
+            elif self.parts.get(original, part) != part:
                 self.listing.drop("held out by the public split", name)
             else:
                 people.setdefault(self.identities[original], []).append(name)
