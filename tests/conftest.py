@@ -15,9 +15,10 @@ import pytest
 import torch
 from hypothesis import settings
 
-from instruct_imagen.model import ModelParts, build_model
-from instruct_imagen.pipeline import InstructImagenPipeline
+from instruct_imagen.model import ModelParts, build_model, build_unet
+from instruct_imagen.pipeline import InstructImagenPipeline, fast_scheduler
 from instruct_imagen.presets import PRESETS
+from instruct_imagen.super_resolution import SuperResolutionUNet
 from instruct_imagen.text import load_tokenizer, train_tokenizer
 from instruct_imagen.training.monitor import make_pipeline
 from instruct_imagen.world import GlyphPack, find_font
@@ -75,4 +76,34 @@ def model_folder(pipeline: InstructImagenPipeline, tmp_path_factory: pytest.Temp
     """`pipeline`, saved."""
     folder = tmp_path_factory.mktemp("model") / "debug"
     pipeline.save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def second(parts: ModelParts) -> SuperResolutionUNet:
+    """An untrained super-resolution for `parts`, whose context layers say something."""
+    torch.manual_seed(1)
+    built = build_unet(PRESETS["debug-sr"].model)
+    for _, processor in built.context_layers:
+        torch.nn.init.normal_(processor.to_out_context.weight, std=0.2)
+    assert isinstance(built, SuperResolutionUNet)
+    return built.eval()
+
+
+@pytest.fixture(scope="session")
+def cascade(parts: ModelParts, second: SuperResolutionUNet) -> InstructImagenPipeline:
+    """A pipeline of both networks."""
+    schedulers = (fast_scheduler(parts.scheduler.config) for _ in range(2))
+    built = InstructImagenPipeline(
+        parts.tokenizer, parts.text_encoder, parts.unet, next(schedulers), second, next(schedulers)
+    )
+    built.set_progress_bar_config(disable=True)
+    return built
+
+
+@pytest.fixture(scope="session")
+def cascade_folder(cascade: InstructImagenPipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`cascade`, saved."""
+    folder = tmp_path_factory.mktemp("cascade") / "debug"
+    cascade.save_pretrained(str(folder))
     return folder

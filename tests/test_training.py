@@ -289,7 +289,7 @@ def test_stage_2_draws_the_ratios_of_table_1(builtin_pack):
     assert {entry.name: drawn.count(entry.name) / 1000 for entry in TABLE_1} == {e.name: e.ratio for e in TABLE_1}
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "stage1", "stage2"])
+@pytest.mark.parametrize("stage", ["pretrain", "stage1", "stage2", "super_resolution"])
 def test_nothing_held_out_reaches_training(font_pack, stage, monkeypatch: pytest.MonkeyPatch):
     """Watches every scene that a stage renders, references included, and every word of its instructions."""
     import instruct_imagen.data.world_tasks as module

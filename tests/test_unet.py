@@ -147,7 +147,14 @@ def test_paper_preset_has_the_papers_size():
     assert total == pytest.approx(2.76e9, rel=0.05)
 
 
+def test_the_papers_super_resolution_has_its_size_and_reads_text_alone():
+    without, total = count_on_meta(PRESETS["paper-sr"].model)
+    assert without == total == pytest.approx(581e6, rel=0.05)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_builds(name: str):
-    without, total = count_on_meta(PRESETS[name].model)
-    assert 0 < without < total
+    config = PRESETS[name].model
+    without, total = count_on_meta(config)
+    assert without > 0
+    assert (without < total) == (config.context_places != "none")

@@ -104,8 +104,8 @@ def check_same_text(first: Path, second: Path) -> None:
 
 
 def read_index(model: Path) -> dict[str, Any]:
-    """The components of a model, by name."""
-    return read_json(model / INDEX)
+    """What a model consists of: components that are there by name, and its own class and version."""
+    return {key: value for key, value in read_json(model / INDEX).items() if value != [None, None]}
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -272,9 +272,10 @@ class InstructImagenPipeline(DiffusionPipeline):
         self._check(instructions, len(instructions), generator, output_type)
         if self.super_resolution is None:
             raise ModelError("this model has no super-resolution network")
-        pictures = self._small_pictures(image)
-        if len(pictures) != len(instructions):
-            raise ValueError(f"{len(pictures)} pictures need as many instructions, but {len(instructions)} were given")
+        images = [image] if isinstance(image, Image.Image) else image
+        if len(images) != len(instructions):
+            raise ValueError(f"{len(images)} pictures need as many instructions, but {len(instructions)} were given")
+        pictures = self._small_pictures(images)
         generators = list(generator) if isinstance(generator, Sequence) else generator
         request = Request(instructions, range(len(instructions)), generators, drop_context)
         pictures = self._enlarge(pictures, request, options, self._on_step(callback_on_step_end))
@@ -290,22 +291,21 @@ class InstructImagenPipeline(DiffusionPipeline):
             raise ModelError("this model has no super-resolution network; draw with stages='base'")
         return stages != "base" and self.super_resolution is not None
 
-    def _small_pictures(self, image: Image.Image | Sequence[Image.Image] | torch.Tensor) -> torch.Tensor:
+    def _small_pictures(self, images: Sequence[Image.Image] | torch.Tensor) -> torch.Tensor:
         """Pictures to enlarge as a tensor [N, 3, s, s] in -1..1."""
-        if isinstance(image, torch.Tensor):
-            if image.shape[1:] != (3, self.size_px, self.size_px):
+        if isinstance(images, torch.Tensor):
+            if images.shape[1:] != (3, self.size_px, self.size_px):
                 raise ValueError(f"pictures to enlarge must be [N, 3, {self.size_px}, {self.size_px}]")
-            return image
-        images = [image] if isinstance(image, Image.Image) else list(image)
+            return images
         return to_unit_range(torch.stack([image_to_tensor(item, self.size_px) for item in images]))
 
     def _enlarge(
         self, pictures: torch.Tensor, request: Request, options: SuperResolutionOptions | None, on_step: OnStep | None
     ) -> torch.Tensor:
-        """The second network. The small pictures are taken in 8 bits, as saved ones are."""
+        """The second network, on pictures in -1..1."""
         options = options or SuperResolutionOptions()
         unet, num_pictures = self.super_resolution, len(request.rows)
-        clean = to_unit_range(_to_bytes(pictures)).to(self._execution_device)
+        clean = pictures.float().clamp(-1, 1).to(self._execution_device)
         level = unet.config.noise_level if options.noise_level is None else options.noise_level
         levels = torch.full((num_pictures,), level, device=clean.device)
         noise, small = unet.begin(clean, levels, lambda size_px: self._noise(unet, size_px, request))
@@ -382,17 +382,11 @@ class InstructImagenPipeline(DiffusionPipeline):
             raise ValueError(f"{num_images} pictures need {num_images} generators, but {len(generator)} were given")
 
     def _finish(self, pictures: torch.Tensor, output_type: str, return_dict: bool) -> Any:
-        images: list[Image.Image] | np.ndarray | torch.Tensor
-        if output_type == "pt":
-            images = pictures.float().clamp(-1, 1)
-        elif output_type == "np":
-            images = (pictures.float().clamp(-1, 1) / 2 + 0.5).permute(0, 2, 3, 1).cpu().numpy()
-        else:
-            images = [Image.fromarray(array) for array in _to_bytes(pictures).permute(0, 2, 3, 1).cpu().numpy()]
+        pictures = pictures.float().clamp(-1, 1)
+        images: list[Image.Image] | np.ndarray | torch.Tensor = pictures
+        if output_type != "pt":
+            arrays = images = (pictures / 2 + 0.5).permute(0, 2, 3, 1).cpu().numpy()
+            if output_type == "pil":
+                images = [Image.fromarray(array) for array in np.rint(arrays * 255).astype(np.uint8)]
         self.maybe_free_model_hooks()
         return InstructImagenOutput(images) if return_dict else (images,)
-
-
-def _to_bytes(pictures: torch.Tensor) -> torch.Tensor:
-    """-1..1 => uint8 0..255, rounded."""
-    return ((pictures.float().clamp(-1, 1) / 2 + 0.5) * 255).round().to(torch.uint8)

@@ -1,14 +1,19 @@
-"""How near a picture is to another, in a region: PSNR, and multi-scale structural similarity as a perceptual distance.
+"""How near a picture is to another, in a region: PSNR and two perceptual distances.
 
-features: pixels, or the local means and variances of a pyramid; statistic: their squared difference, or their agreement
-(Wang et al. 2003); number: decibels, or a distance in 0..1. And how near one set of pictures is to another, whatever
-each shows: the unbiased kernel distance of Binkowski et al. 2018 over given features.
+features: pixels; local means and variances of a pyramid; or the layers of the mask judge's network, which the project
+ships (Zhang et al. 2018 compare pictures in the layers of many networks; theirs would have to be downloaded).
+statistic: their squared difference, or their agreement (Wang et al. 2003). number: decibels, or a distance from 0.
+And how near one set of pictures is to another, whatever each shows: the unbiased kernel distance of Binkowski et al.
+2018 over given features.
 """
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
+import torch
+
+from .judges.mask import as_input, shipped_mask_judge
 
 MAX_PSNR_DB = 60.0  # what equal pictures get
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, table 1
@@ -35,8 +40,8 @@ def psnr(first: np.ndarray, second: np.ndarray, region: np.ndarray | None = None
     return float(min(MAX_PSNR_DB, -10 * np.log10(error))) if error else MAX_PSNR_DB
 
 
-def perceptual_distance(first: np.ndarray, second: np.ndarray, region: np.ndarray | None = None) -> float:
-    """1 - multi-scale structural similarity, 0 (equal) to 1.
+def structural_distance(first: np.ndarray, second: np.ndarray, region: np.ndarray | None = None) -> float:
+    """1 - multi-scale structural similarity, 0 (equal) to 1; it forgives missing fine detail more than people do.
 
     Only pixels of the region take part: windows at its rim are normalised over what lies inside. There are as many
     scales as keep 16 pixels, with their weights brought to a sum of one, and the colours are averaged.
@@ -94,6 +99,39 @@ def _halved(one: np.ndarray, two: np.ndarray, inside: np.ndarray) -> tuple[np.nd
     share = half(inside)
     weights = np.maximum(share, 1e-6)[..., None]
     return half(one * inside[..., None]) / weights, half(two * inside[..., None]) / weights, (share > 0) * np.float32(1)
+
+
+def feature_distance(first: np.ndarray, second: np.ndarray, region: np.ndarray | None = None) -> float:
+    """Mean squared difference of unit-length features, 0 (equal) to 4, over three layers of the mask judge's network.
+
+    Args:
+        first, second: uint8 [S, S, 3], S a multiple of 8.
+        region: bool [S, S], where to look; everywhere if None. A feature counts where half of its square lies inside.
+
+    Raises:
+        ValueError: the region is empty.
+    """
+    inside = np.ones(first.shape[:2], bool) if region is None else region
+    if not inside.any():
+        raise ValueError("an empty region has no similarity")
+    distances = []
+    for layer in _layers(np.stack([first, second])):
+        one, two = layer / (np.linalg.norm(layer, axis=1, keepdims=True) + 1e-6)
+        step = len(inside) // one.shape[1]
+        share = inside.reshape(one.shape[1], step, one.shape[2], step).mean((1, 3))
+        chosen = share >= min(0.5, share.max())
+        distances.append(((one - two) ** 2).sum(0)[chosen].mean())
+    return float(np.mean(distances))
+
+
+@torch.inference_mode()
+def _layers(pictures: np.ndarray) -> list[np.ndarray]:
+    """Features at half, a quarter and an eighth of the size: float32 [B, C, h, w] each."""
+    net = shipped_mask_judge().net
+    layers = [net.fine(torch.nn.functional.pixel_unshuffle(as_input(list(pictures)), 2))]
+    for deeper in (net.middle, net.coarse):
+        layers.append(deeper(layers[-1]))
+    return [layer.numpy() for layer in layers]
 
 
 def kernel_distance(features: np.ndarray, truth: np.ndarray) -> float:

@@ -4,7 +4,7 @@
         --model text=train/nano-sr-text/pipeline --model context=train/nano-sr/pipeline --noise-level 0 0.1 0.2
 
 Every true picture is reduced to the base model's size and enlarged again, so the second network alone is measured:
-* `edit`: all that lies outside the mask is in the reference too and must not change: PSNR, perceptual distance there;
+* `edit`: all that lies outside the mask is in the reference too and must not change: PSNR and perceptual distances;
 * `subject`: a glyph that training never showed, beside another picture of it: which of sixteen it is, at full size.
 
 With `--drawn` the base model draws the small pictures of `subject`: how well the glyph is then told, and how near the
@@ -41,7 +41,7 @@ from .bootstrap import difference_interval, mean_interval
 from .judges.identity import IdentityJudge
 from .judges.style import style_features
 from .pictures import judged
-from .similarity import kernel_distance, perceptual_distance, psnr
+from .similarity import feature_distance, kernel_distance, psnr, structural_distance
 from .suites import NUM_CANDIDATES, EvaluationError
 
 SEED = 9_200_001  # no training source and no suite has it
@@ -50,6 +50,9 @@ MIN_REGION_SHARE = 0.01  # of the picture
 NUM_ROWS = 12  # of a contact sheet
 BATCH = 8
 ENLARGED = "bicubic"  # what no network at all scores
+
+
+PIXEL_MEASURES = {"PSNR": psnr, "feature distance": feature_distance, "structural distance": structural_distance}
 
 
 class Score(TypedDict):
@@ -150,9 +153,8 @@ class Measures:
         found: dict[str, list[float]] = {}
         for picture, case in zip(pictures, cases, strict=True):
             for name, region in case.regions.items() if with_truth else ():
-                found.setdefault(f"PSNR {name}", []).append(psnr(picture, case.truth, region))
-                distance = perceptual_distance(picture, case.truth, region)
-                found.setdefault(f"perceptual distance {name}", []).append(distance)
+                for kind, measure in PIXEL_MEASURES.items():
+                    found.setdefault(f"{kind} {name}", []).append(measure(picture, case.truth, region))
             if case.candidates:
                 right = self.identity.choose(picture, case.candidates) == case.world.scene.glyphs[0]
                 found.setdefault("subject told", []).append(float(right))
@@ -303,8 +305,9 @@ def compare(
 
 
 def _load(path: Path) -> Any:
-    from ..pipeline import InstructImagenPipeline
+    from ..pipeline import InstructImagenPipeline, hide_loading_bars
 
+    hide_loading_bars()
     pipeline = InstructImagenPipeline.from_pretrained(path)
     pipeline.set_progress_bar_config(disable=True)
     if pipeline.super_resolution is None:
