@@ -21,7 +21,7 @@ from .cache import KeyValueCache, concat_padded, repeat_rows
 from .instruction import Instruction
 from .latents import pixels_per_sample, to_samples
 from .pictures import fit_square
-from .tokenizer import TextFormat
+from .tokenizer import PLAIN_TEXTS, TextFormat
 from .unet import InstructUNet
 
 
@@ -82,7 +82,7 @@ def make_prompt_batch(
     prompts: Sequence[Prompt],
     tokenizer: PreTrainedTokenizerBase,
     size_px: int,
-    text_format: TextFormat = TextFormat(),
+    text_format: TextFormat = PLAIN_TEXTS,
 ) -> PromptBatch:
     """Tokenizes texts and stacks references.
 

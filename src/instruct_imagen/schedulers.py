@@ -18,7 +18,7 @@ def _kept(config: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _options(config: Mapping[str, Any], bounded: bool) -> dict[str, Any]:
-    """What belongs to the model and not to the sampler: schedule, variance, and dynamic thresholding where it has it."""
+    """What belongs to the model and not to the sampler: schedule, learned variance, dynamic thresholding."""
     options = _kept(config, (*_SCHEDULE, "rescale_betas_zero_snr"))
     if config.get("variance_type") in _LEARNED:
         options["variance_type"] = config["variance_type"]

@@ -50,6 +50,9 @@ class TextFormat:
         return [text for text in texts if len(tokenizer(text, verbose=False)["input_ids"]) > limit]
 
 
+PLAIN_TEXTS = TextFormat()
+
+
 def build_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
     """Trains a BPE tokenizer with byte fallback, so that any text can be encoded.
 
