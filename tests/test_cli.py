@@ -20,6 +20,7 @@ OPTIONS = {
     "data templates": "--help --quiet --split",
     "data build": "--count --help --out --pack --quiet --seed --size --source --strict",
     "evaluate": "--count --guidance --help --image-guidance --model --out --quiet --stages --steps --suite",
+    "studio": "--depth-model --help --host --keep --mask-model --model --pack --port --quiet",
 }
 
 

@@ -28,8 +28,13 @@ def add_studio(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 def _studio(options: argparse.Namespace) -> None:
     from .pipeline import InstructImagenPipeline, hide_loading_bars
     from .studio.drawing import PipelinePainter
+    from .studio.pictures import StudioError
     from .studio.server import serve_studio
 
+    for option in ("depth_model", "mask_model"):
+        folder = getattr(options, option)
+        if folder is not None and not Path(folder).is_dir():
+            raise StudioError(f"There is no folder {folder!r}; --{option.replace('_', '-')} takes a model's folder.")
     hide_loading_bars()
     pipeline = InstructImagenPipeline.from_pretrained(options.model)
     pipeline.set_progress_bar_config(disable=True)

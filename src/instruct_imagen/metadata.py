@@ -1,7 +1,9 @@
 """PNG files that say how they were made: JSON in one text chunk, whose key is `PNG_KEY`.
 
-path.write_bytes(write_png(image, Provenance("Draw [ref#1].", ((1, "fox"),), "instruct-imagen-nano", seed=7, ...)))
-read_png_metadata(path).seed                    # 7
+    path.write_bytes(write_png(image, Provenance("Draw [ref#1].", ((1, "fox"),), "instruct-imagen-nano", seed=7, ...)))
+    read_png_metadata(path).seed                    # 7
+
+The pictures of the references are not in it.
 """
 
 from __future__ import annotations

@@ -128,6 +128,7 @@ def make_app(
         path="/",
         theme=_theme(gr),
         css_paths=ASSETS / "page.css",
+        app_kwargs={"openapi_url": None},
         footer_links=[],
         run_history=False,
         show_error=False,
