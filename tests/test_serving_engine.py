@@ -1,4 +1,4 @@
-"""The engine: company changes no picture, places are freed, faults stay with who made them, stages follow each other."""
+"""The engine: company changes no picture, places are freed, faults stay apart, stages follow."""
 
 from __future__ import annotations
 
