@@ -59,6 +59,28 @@ def difference(image: Image.Image, expected: np.ndarray) -> int:
     return int(np.abs(np.asarray(image.convert("RGB"), dtype=int) - expected).max())
 
 
+class Held(BaseStage):
+    """A base stage that takes no step while `hold` is set."""
+
+    def __init__(self, pipeline: InstructImagenPipeline):
+        super().__init__(pipeline)
+        self.inner, self.denoiser = self.denoiser, self
+        self.free = threading.Event()
+        self.free.set()
+
+    def predict(self, denoisings):
+        self.free.wait(60)
+        return self.inner.predict(denoisings)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        self.free.clear()
+        try:
+            yield
+        finally:
+            self.free.set()
+
+
 @dataclass(frozen=True)
 class Running:
     """A server: its address, its engine, and a client for it."""

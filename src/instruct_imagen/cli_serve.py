@@ -45,6 +45,8 @@ def add_serve(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     command.add_argument("--ray-address", metavar="HOST:PORT", help="a running Ray cluster, or auto (a new one here)")
     command.add_argument("--min-replicas", type=positive, default=1, metavar="N", help="of a Ray engine (%(default)s)")
     command.add_argument("--max-replicas", type=positive, default=4, metavar="N", help="of a Ray engine (%(default)s)")
+    command.add_argument("--replica-cpus", type=positive_number, default=1.0, metavar="N", help="(%(default)s)")
+    command.add_argument("--replica-gpus", type=natural, default=0, metavar="N", help="(%(default)s)")
     command.set_defaults(run=_serve)
     return command
 
@@ -76,7 +78,15 @@ def _serve(options: argparse.Namespace) -> None:
 
         serve_on_ray(
             settings,
-            RayOptions(options.host, options.port, options.ray_address, options.min_replicas, options.max_replicas),
+            RayOptions(
+                options.host,
+                options.port,
+                options.ray_address,
+                options.min_replicas,
+                options.max_replicas,
+                options.replica_cpus,
+                options.replica_gpus,
+            ),
         )
         return
     from .serving.server import bind, serve

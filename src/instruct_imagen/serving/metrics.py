@@ -27,6 +27,7 @@ class Metrics:
         self.refused = counter("refused", "Requests not taken, by reason", "reason")
         self.cancelled = counter("cancelled", "Requests whose client left or cancelled")
         self.failed = counter("failed", "Requests that could not be drawn")
+        self.repeated = counter("repeated", "Requests begun again because their replica was lost")
         self.pictures = counter("pictures", "Pictures drawn")
         self.wait_seconds = histogram("wait_seconds", "Time from acceptance to the first step")
         self.step_seconds = histogram("step_seconds", "Time of one step of the whole batch")

@@ -7,6 +7,8 @@ import socket
 from types import FrameType
 from typing import Any
 
+import torch
+
 from ..pipeline import InstructImagenPipeline, hide_loading_bars
 from .app import create_app
 from .engine import LocalEngine
@@ -45,6 +47,8 @@ def local_engine(settings: ServerSettings, metrics: Metrics) -> tuple[LocalEngin
     """
     hide_loading_bars()
     pipeline = InstructImagenPipeline.from_pretrained(settings.model)
+    if torch.cuda.is_available():
+        pipeline.to("cuda")
     limits = settings.limits
     engine = LocalEngine(stages_of(pipeline, settings.exact), limits.num_running, limits.num_waiting, metrics)
     return engine, pipeline.size_px
