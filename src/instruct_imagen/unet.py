@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 from .attention import ContextAttnProcessor, KeyValueCache
@@ -101,6 +102,7 @@ class InstructUNet(ModelMixin, ConfigMixin):
             sum(p.numel() for p in self.context_text_proj.parameters()) if self.context_text_proj else 0
         )
 
+    @apply_forward_hook  # with CPU offload the network is fetched for this as for `forward`
     def encode_context(
         self, images_RCHW: torch.Tensor, text_RLE: torch.Tensor, text_mask_RL: torch.Tensor
     ) -> torch.Tensor:
@@ -143,6 +145,7 @@ class InstructUNet(ModelMixin, ConfigMixin):
             features = features + self.context_text_proj(pooled)[:, None, None, :]
         return features.permute(0, 3, 1, 2)
 
+    @apply_forward_hook
     def project(
         self,
         text_BLE: torch.Tensor,
