@@ -278,6 +278,24 @@ def test_steps_are_counted_over_both_stages(cascade, instructions):
     assert seen == [(0, 32), (1, 32), (2, 32), (3, 64), (4, 64), (5, 64)]
 
 
+def test_offloaded_networks_are_fetched_for_references_and_projections_too(cascade_folder: Path, parts, inputs):
+    """With the kind of hook that `enable_model_cpu_offload` sets, on a machine without an accelerator."""
+    from accelerate.hooks import ModelHook, add_hook_to_module
+
+    class Fetch(ModelHook):
+        def pre_forward(self, module, *args, **kwargs):
+            module.to(torch.float32)
+            return args, kwargs
+
+    network = SuperResolutionUNet.from_pretrained(cascade_folder / "super_resolution")
+    expected = predict(network, parts, inputs)
+    torch.nn.Module.to(network, torch.float64)  # of no use until it is fetched
+    with pytest.raises(RuntimeError):
+        predict(network, parts, inputs)
+    add_hook_to_module(network, Fetch())
+    torch.testing.assert_close(predict(network, parts, inputs), expected)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [

@@ -1,4 +1,4 @@
-"""From trained networks to a model that can be shipped: one folder, within its size, with a card that says what it is.
+r"""From trained networks to a model that can be shipped: one folder, within its size, with a card that says what it is.
 
     python -m instruct_imagen.packaging package --base train/nano/pipeline --super-resolution train/nano-sr/pipeline \
         --out src/instruct_imagen/weights/instruct-imagen-nano
