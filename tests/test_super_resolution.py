@@ -258,6 +258,8 @@ def test_a_super_resolution_alone_enlarges_and_draws_nothing(cascade, parts, ins
         loaded(instructions[0], 2)
     with pytest.raises(ModelError, match="base model or"):
         InstructImagenPipeline(parts.tokenizer, parts.text_encoder)
+    with pytest.raises(ModelError, match="its scheduler"):
+        InstructImagenPipeline(parts.tokenizer, parts.text_encoder, super_resolution=cascade.super_resolution)
 
 
 def test_networks_that_do_not_fit_are_refused(cascade, parts):
