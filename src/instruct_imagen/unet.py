@@ -14,7 +14,7 @@ from diffusers import ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import nn
 
-from .attention import ContextAttnProcessor, KeyValueCache
+from .attention import ContextAttnProcessor, ContextLayout, KeyValueCache
 
 ContextPlaces = Literal["lowest", "all"]
 
@@ -149,13 +149,13 @@ class InstructUNet(ModelMixin, ConfigMixin):
             context_mask_BR: bool, which of the R places hold a reference.
         """
         states = self.backbone.process_encoder_hidden_states(text_BLE, {})
-        tokens, grid, mask = None, (0, 0), None
-        if context_BRChw is not None and context_mask_BR is not None:
+        tokens, grid, layout = None, (0, 0), None
+        if context_BRChw is not None and context_mask_BR is not None and context_mask_BR.any():
             grid = (context_BRChw.shape[-2], context_BRChw.shape[-1])
-            tokens = context_BRChw.flatten(3).transpose(2, 3)
-            mask = context_mask_BR.repeat_interleave(grid[0] * grid[1], dim=1)
+            layout, packed = ContextLayout.of(context_mask_BR)
+            tokens = context_BRChw[packed].flatten(2).transpose(1, 2)
         layers = tuple(p.project(attn, states, tokens, grid) for attn, p in self.context_layers)
-        return KeyValueCache(layers, text_mask_BL, mask)
+        return KeyValueCache(layers, text_mask_BL, layout)
 
     def forward(
         self,
