@@ -4,13 +4,16 @@ The extension point is diffusers' attention processor. Keys and values of the te
 depend on the denoising step, so they are projected once (`ContextAttnProcessor.project`) and handed over in
 `cross_attention_kwargs={"cache": KeyValueCache}`.
 
-Shape suffixes: B batch, H heads, N image tokens (h*w), L text tokens, T context tokens, C channels, D head width.
+Shape suffixes: B batch, H heads, N image tokens (h*w), L text tokens, R references, K pictures that share a row's
+references, C channels, D head width.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -21,22 +24,72 @@ from torch import nn
 
 @dataclass(frozen=True)
 class LayerKeyValue:
-    """Projected keys and values of one attention layer, each [B, H, tokens, D]; context is None without references."""
+    """Projected keys and values of one attention layer.
+
+    Attributes:
+        text_key, text_value: [B, H, L, D].
+        context_key, context_value: [R, N, C], one entry per reference in the order of `ContextLayout`; None where
+            nothing is read.
+    """
 
     text_key: torch.Tensor
     text_value: torch.Tensor
     context_key: torch.Tensor | None = None
     context_value: torch.Tensor | None = None
 
-    def map(self, function) -> LayerKeyValue:
-        """Applies `function` to every tensor."""
-        context = self.context_key is not None and self.context_value is not None
+    def map(self, text: Callable[[torch.Tensor], torch.Tensor], context: Callable[[torch.Tensor], torch.Tensor]):
+        """Applies a function to the text's tensors and one to the context's."""
+        if self.context_key is None or self.context_value is None:
+            return LayerKeyValue(text(self.text_key), text(self.text_value))
         return LayerKeyValue(
-            function(self.text_key),
-            function(self.text_value),
-            function(self.context_key) if context else None,
-            function(self.context_value) if context else None,
+            text(self.text_key), text(self.text_value), context(self.context_key), context(self.context_value)
         )
+
+
+@dataclass(frozen=True)
+class ContextLayout:
+    """Which row reads which references. Nothing is padded: rows with equally many references attend together.
+
+    Attributes:
+        rows: int [M], the rows that have references, those with the fewest first.
+        counts: how many each of `rows` has; their references follow each other in that order.
+        repeats: how many pictures in a row of the batch share a row's references.
+    """
+
+    rows: torch.Tensor
+    counts: tuple[int, ...]
+    repeats: int = 1
+
+    @classmethod
+    def of(cls, mask_BR: torch.Tensor) -> tuple[ContextLayout, tuple[torch.Tensor, torch.Tensor]]:
+        """The layout of padded references, and the (row, place) indices that pack them."""
+        places = [[place for place, valid in enumerate(row) if valid] for row in mask_BR.tolist()]
+        rows = sorted((row for row, found in enumerate(places) if found), key=lambda row: len(places[row]))
+        pairs = torch.tensor([(row, place) for row in rows for place in places[row]], dtype=torch.long)
+        layout = cls(_index(rows, mask_BR.device), tuple(len(places[row]) for row in rows))
+        row_index, place_index = pairs.view(-1, 2).to(mask_BR.device).unbind(1)
+        return layout, (row_index, place_index)
+
+    def select(self, rows: torch.Tensor) -> tuple[ContextLayout, torch.Tensor]:
+        """The layout of the given rows (of the repeated batch), and which references they take, in its order."""
+        starts = itertools.accumulate(self.counts[:-1], initial=0)
+        found = dict(zip(self.rows.tolist(), zip(self.counts, starts, strict=True), strict=True))
+        asked = [(new, row // self.repeats) for new, row in enumerate(rows.tolist())]
+        taken = sorted((*found[row], new) for new, row in asked if row in found)
+        layout = ContextLayout(_index([new for *_, new in taken], rows.device), tuple(count for count, *_ in taken))
+        return layout, _index([start + place for count, start, _ in taken for place in range(count)], rows.device)
+
+    def groups(self) -> Iterator[tuple[slice, slice, int]]:
+        """For each number of references: the places in `rows`, the references, and that number."""
+        row = reference = 0
+        for count, equal in itertools.groupby(self.counts):
+            num_rows = len(list(equal))
+            yield slice(row, row + num_rows), slice(reference, reference + num_rows * count), count
+            row, reference = row + num_rows, reference + num_rows * count
+
+
+def _index(values: list[int], device: torch.device) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.long).to(device)
 
 
 @dataclass(frozen=True)
@@ -46,17 +99,31 @@ class KeyValueCache:
     Attributes:
         layers: one entry per attention layer that reads text.
         text_mask: bool [B, L], true where a text token counts; None where every token does, padding included.
-        context_mask: bool [B, T], true where a context token counts; None when no instruction has a reference.
+        context: who reads which references; None when no instruction has one.
     """
 
     layers: tuple[LayerKeyValue, ...]
     text_mask: torch.Tensor | None
-    context_mask: torch.Tensor | None = None
+    context: ContextLayout | None = None
 
-    def map(self, function) -> KeyValueCache:
-        """Applies `function` to every tensor; used to repeat or select rows."""
-        masks = [None if mask is None else function(mask) for mask in (self.text_mask, self.context_mask)]
-        return KeyValueCache(tuple(layer.map(function) for layer in self.layers), *masks)
+    def select(self, rows: torch.Tensor) -> KeyValueCache:
+        """The given rows, in the given order; rows may repeat."""
+        layout, references = (None, rows) if self.context is None else self.context.select(rows)
+        layers = tuple(layer.map(lambda x: x[rows], lambda x: x[references]) for layer in self.layers)
+        mask = None if self.text_mask is None else self.text_mask[rows]
+        return KeyValueCache(layers, mask, layout if layout and layout.counts else None)
+
+    def repeat(self, times: int) -> KeyValueCache:
+        """Every row `times` times, next to each other; the context is shared, not copied."""
+        layout = None if self.context is None else replace(self.context, repeats=self.context.repeats * times)
+        layers = tuple(layer.map(lambda x: repeat_rows(x, times), lambda x: x) for layer in self.layers)
+        mask = None if self.text_mask is None else repeat_rows(self.text_mask, times)
+        return KeyValueCache(layers, mask, layout)
+
+
+def repeat_rows(x: torch.Tensor, times: int) -> torch.Tensor:
+    """[B, ...] => [B * times, ...], equal rows next to each other; its gradient is a sum, not a scatter."""
+    return x[:, None].expand(-1, times, *x.shape[1:]).flatten(0, 1)
 
 
 @lru_cache(maxsize=16)
@@ -89,8 +156,7 @@ def _attend(
         # On a CPU the fused kernel's backward pass takes most of its time; written out, a whole step is 15 % faster.
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
         if mask is not None:
-            blocked = torch.zeros(mask.shape, dtype=scores.dtype, device=mask.device)
-            scores = scores + blocked.masked_fill(~mask, float("-inf"))
+            scores = scores + torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, float("-inf"))
         attended = scores.softmax(-1).to(value.dtype) @ value
     else:
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
@@ -165,14 +231,14 @@ class ContextAttnProcessor(nn.Module):
             nn.init.zeros_(self.to_out_context.bias)
 
     def project(
-        self, attn: Attention, text_BLE: torch.Tensor, context_BRNC: torch.Tensor | None, grid: tuple[int, int]
+        self, attn: Attention, text_BLE: torch.Tensor, context_RNC: torch.Tensor | None, grid: tuple[int, int]
     ) -> LayerKeyValue:
         """Keys and values of this layer.
 
         Args:
             attn: the layer.
             text_BLE: text states as the layer expects them.
-            context_BRNC: context features of R reference places per instruction, N = grid height x width tokens each.
+            context_RNC: features of all references, packed as a `ContextLayout` says, N = grid height x width.
             grid: height and width of the context features.
         """
         if attn.norm_cross:
@@ -184,14 +250,12 @@ class ContextAttnProcessor(nn.Module):
         joint = attn.added_kv_proj_dim is not None
         to_key, to_value = (attn.add_k_proj, attn.add_v_proj) if joint else (attn.to_k, attn.to_v)
         text_key, text_value = split(to_key(text_BLE)), split(to_value(text_BLE))
-        if context_BRNC is None or not self.reads_context:
+        if context_RNC is None or not self.reads_context:
             return LayerKeyValue(text_key, text_value)
-        keys = context_BRNC
+        keys = context_RNC
         if self.use_positions:
-            keys = keys + sincos_2d(*grid, context_BRNC.shape[-1], like=context_BRNC)
-        context_key = split(self.to_k_context(keys).flatten(1, 2))
-        context_value = split(self.to_v_context(context_BRNC).flatten(1, 2))
-        return LayerKeyValue(text_key, text_value, context_key, context_value)
+            keys = keys + sincos_2d(*grid, context_RNC.shape[-1], like=context_RNC)
+        return LayerKeyValue(text_key, text_value, self.to_k_context(keys), self.to_v_context(context_RNC))
 
     def __call__(  # diffusers reads this signature to see which cross_attention_kwargs the processor takes
         self,
@@ -208,9 +272,9 @@ class ContextAttnProcessor(nn.Module):
         tokens_BNC = attn.group_norm(hidden_states.flatten(2)).transpose(1, 2) if is_map else hidden_states
         layer = cache.layers[self.index]
         output = self._read_text(attn, tokens_BNC, layer, cache.text_mask)
-        if self.reads_context and cache.context_mask is not None:
+        if self.reads_context and cache.context is not None:
             height, width = hidden_states.shape[-2:] if is_map else _square(tokens_BNC.shape[1])
-            output = output + self._read_context(attn, tokens_BNC, layer, cache.context_mask, (height, width))
+            output = output + self._read_context(attn, tokens_BNC, layer, cache.context, (height, width))
         # In this order, as in diffusers, the sum takes the memory layout that makes later sums the same to the bit.
         return output.transpose(1, 2).reshape(hidden_states.shape) + hidden_states if is_map else output
 
@@ -236,17 +300,28 @@ class ContextAttnProcessor(nn.Module):
         attn: Attention,
         tokens_BNC: torch.Tensor,
         layer: LayerKeyValue,
-        context_mask: torch.Tensor,
+        layout: ContextLayout,
         grid: tuple[int, int],
     ) -> torch.Tensor:
-        queries = tokens_BNC
+        """What the rows that have references read from them, [B, N, C]; exactly nothing for the others."""
+        if layer.context_key is None or layer.context_value is None:
+            raise ValueError("the cache has a context layout but no context keys; build it with InstructUNet.project")
+
+        def split(x: torch.Tensor) -> torch.Tensor:
+            return attn.head_to_batch_dim(x, out_dim=4)
+
+        pictures_BKNC = tokens_BNC.unflatten(0, (-1, layout.repeats))
+        queries = pictures_BKNC.index_select(0, layout.rows)
         if self.use_positions:
             queries = queries + sincos_2d(*grid, queries.shape[-1], like=queries)
-        query = attn.head_to_batch_dim(self.to_q_context(queries), out_dim=4)
-        if layer.context_key is None or layer.context_value is None:
-            raise ValueError("the cache holds a context mask but no context keys; build it with InstructUNet.project")
-        any_context = context_mask.any(dim=1)
-        # A row without references attends to everything and is then multiplied by zero: no NaN, exactly nothing read.
-        mask = (context_mask | ~any_context[:, None])[:, None, None, :]
-        attended = _attend(query, layer.context_key, layer.context_value, mask)
-        return self.to_out_context(attended) * any_context[:, None, None].to(attended.dtype)
+        query = split(self.to_q_context(queries.flatten(1, 2)))  # a row's pictures attend together
+        attended = []
+        for rows, references, count in layout.groups():
+            key, value = (
+                split(x[references].unflatten(0, (-1, count)).flatten(1, 2))
+                for x in (layer.context_key, layer.context_value)
+            )
+            attended.append(_attend(query[rows], key, value))
+        output = self.to_out_context(torch.cat(attended))
+        nothing = output.new_zeros(len(pictures_BKNC), *output.shape[1:])
+        return nothing.index_copy(0, layout.rows, output).view(*tokens_BNC.shape[:-1], -1)

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from .attention import KeyValueCache
+from .attention import KeyValueCache, repeat_rows
 from .instruction import Instruction
 from .latents import pixels_per_sample, to_samples
 from .pictures import fit_square
@@ -122,15 +122,11 @@ class Conditioning:
 
     def select(self, rows: torch.Tensor) -> Conditioning:
         """The given rows, in the given order; rows may repeat."""
-        return Conditioning(self.text_BLE[rows], self.cache.map(lambda x: x[rows]))
+        return Conditioning(self.text_BLE[rows], self.cache.select(rows))
 
     def repeat(self, times: int) -> Conditioning:
         """Every row `times` times, next to each other: [B] => [B * times]."""
-
-        def repeated(x: torch.Tensor) -> torch.Tensor:
-            return x[:, None].expand(-1, times, *x.shape[1:]).flatten(0, 1)  # its gradient is a sum, not a scatter
-
-        return Conditioning(repeated(self.text_BLE), self.cache.map(repeated))
+        return Conditioning(repeat_rows(self.text_BLE, times), self.cache.repeat(times))
 
 
 class ConditioningEncoder:

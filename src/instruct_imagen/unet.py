@@ -16,7 +16,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
-from .attention import ContextAttnProcessor, KeyValueCache, SelfAttnProcessor
+from .attention import ContextAttnProcessor, ContextLayout, KeyValueCache, SelfAttnProcessor
 from .presets import ContextPlaces
 from .tokenizer import TextFormat
 
@@ -148,7 +148,7 @@ class InstructUNet(ModelMixin, ConfigMixin):
         Returns:
             Normalised feature maps [R, C', h, w] of the lowest resolution.
         """
-        cache = self._project(text_RLE, text_mask_RL, None, None)
+        cache = self.project(text_RLE, text_mask_RL, None, None)
         backbone, config = self.backbone, self.backbone.config
         sample, time_condition = self._clean_input(samples_RCHW)
         sample = 2 * sample - 1 if config.center_input_sample else sample
@@ -193,23 +193,14 @@ class InstructUNet(ModelMixin, ConfigMixin):
             context_BRChw: features of up to R references per instruction (`encode_context`), padded; or None.
             context_mask_BR: bool, which of the R places hold a reference.
         """
-        return self._project(text_BLE, text_mask_BL, context_BRChw, context_mask_BR)
-
-    def _project(
-        self,
-        text_BLE: torch.Tensor,
-        text_mask_BL: torch.Tensor,
-        context_BRChw: torch.Tensor | None,
-        context_mask_BR: torch.Tensor | None,
-    ) -> KeyValueCache:
         states = self.backbone.process_encoder_hidden_states(text_BLE, {})
-        tokens, grid, mask = None, (0, 0), None
-        if context_BRChw is not None and context_mask_BR is not None:
+        tokens, grid, layout = None, (0, 0), None
+        if context_BRChw is not None and context_mask_BR is not None and context_mask_BR.any():
             grid = (context_BRChw.shape[-2], context_BRChw.shape[-1])
-            tokens = context_BRChw.flatten(3).transpose(2, 3)
-            mask = context_mask_BR.repeat_interleave(grid[0] * grid[1], dim=1)
+            layout, packed = ContextLayout.of(context_mask_BR)
+            tokens = context_BRChw[packed].flatten(2).transpose(1, 2)
         layers = tuple(p.project(attn, states, tokens, grid) for attn, p in self.context_layers)
-        return KeyValueCache(layers, text_mask_BL if self.config.text_tokens is None else None, mask)
+        return KeyValueCache(layers, text_mask_BL if self.config.text_tokens is None else None, layout)
 
     def forward(
         self,
