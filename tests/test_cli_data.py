@@ -41,7 +41,7 @@ def captioned(builtin_pack, tmp_path_factory) -> Path:
 def small_embedder(tmp_path, monkeypatch):
     """An untrained network in place of the shipped one."""
     weights = tmp_path / "glyph.safetensors"
-    save_net(GlyphNet(GlyphNetConfig((8, 16), (1, 1), 256, 16, 32)), weights)
+    save_net(GlyphNet(GlyphNetConfig((8, 16), (1, 1), 256, 16)), weights)
     monkeypatch.setattr(glyph_embedder.GlyphEmbedder.__init__, "__defaults__", (weights, "auto", 256))
 
 

@@ -21,7 +21,7 @@ from ..data.pairs import Unit, list_units
 from ..data.report import DataError, Report
 from ..files import make_folder, write_atomically
 from ..pictures import fit_square, load_image
-from ..sheet import TILE_PX, image_grid
+from ..sheet import TILE_PX, SheetRow, contact_sheet
 from .clusters import CLUSTER_SIZE, ClusterRules
 from .domains import DEFAULT_DOMAINS, Domain, domain_centres
 from .embedders import Embedder
@@ -166,8 +166,12 @@ def _write_report(path: Path, source: Path, config: ClusterConfig, report: Repor
 
 
 def _sheet(clusters: ClusterShards, seed: int) -> Image.Image:
-    """Random clusters, one a row."""
+    """Random clusters with their captions, one a row."""
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(len(clusters), min(NUM_SHEET_ROWS, len(clusters)), replace=False))
-    pictures = [load_image(picture) for index in chosen.tolist() for picture in clusters[index].pictures]
-    return image_grid([fit_square(picture, TILE_PX) for picture in pictures], columns=CLUSTER_SIZE)
+    rows = []
+    for record in (clusters[index] for index in chosen.tolist()):
+        pictures = [fit_square(load_image(picture), TILE_PX) for picture in record.pictures]
+        title = f"{record.domain}, {record.key}"
+        rows.append(SheetRow(title, record.captions[0], list(zip(record.captions, pictures, strict=True)), ()))
+    return contact_sheet(rows, ("domain, cluster, first caption", "pictures", ""))

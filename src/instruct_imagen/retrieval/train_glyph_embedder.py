@@ -2,10 +2,10 @@
 
     python -m instruct_imagen.retrieval.train_glyph_embedder --out FOLDER --minutes 35 --seed 0
 
-The loss is CLIP's and, beside it, that each picture finds the names of its subjects among all names: pictures with
-other captions mostly differ in ground and style already, so CLIP's loss alone hardly learns what they show, and
-neighbours would share the ground rather than the subject. Writes `glyph_embedder.safetensors` and `training.json`
-(losses; how often the right caption of 256, and the right name of all, is the nearest).
+Three losses are added: CLIP's; that each subject, pooled over its mask, finds its name among all names; and that the
+network looks where the masks are. With CLIP's alone the network learnt grounds and styles, by which most captions of a
+batch are told apart, and no subjects. Writes `glyph_embedder.safetensors` and `training.json` (losses; how often the
+right caption of 256, and the right name of all, is the nearest).
 With --steps in place of --minutes one seed gives the same weights on one machine with one version of torch.
 """
 
@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, log_softmax, normalize
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
@@ -35,12 +35,12 @@ from ..world import (
     GlyphPack,
     Portraits,
     PortraitSampler,
+    Render,
     SceneSampler,
     caption,
     load_pack,
     portrait_caption,
     render,
-    with_article,
 )
 from .embedders import pick_device
 from .glyph_embedder import SIZE_PX, WEIGHTS, GlyphNet, GlyphNetConfig, as_input, save_net
@@ -49,6 +49,8 @@ logger = logging.getLogger(__name__)
 
 PORTRAIT_SHARE = 0.1
 MAX_SCALE = 100.0  # of the logits, as in CLIP
+NAME_SCALE = 20.0  # of the logits of names
+_LEAST_COVER = 0.5  # places of the map, below which a subject is not to be told
 WARMUP_SHARE = 0.05  # of the run, in which the learning rate rises
 _EVALUATION_SEED = 1 << 40  # no position that training reaches
 
@@ -75,7 +77,7 @@ class TrainOptions:
     minutes: float | None = None
     seed: int = 0
     batch_size: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     num_workers: int = 1
     device: str = "auto"
 
@@ -93,26 +95,73 @@ class Pair:
     Attributes:
         image: uint8 [64, 64, 3].
         caption: text.
-        subjects: numbers of the glyphs that it shows; none in a portrait.
+        masks: how much of each place its subjects cover, float32 [K, S, S] in 0..1.
+        subjects: numbers of their K names; none in a portrait.
     """
 
     image: np.ndarray
     caption: str
+    masks: np.ndarray
     subjects: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs stacked.
+
+    Attributes:
+        pictures: float [B, 3, 64, 64] in -1..1.
+        captions: B texts.
+        covered: how much of each place any subject covers, float [B, S, S] in 0..1.
+        owners: numbers of the pictures that the M named subjects are in, int64 [M].
+        masks: what each covers, float [M, S * S].
+        subjects: numbers of their names, int64 [M].
+    """
+
+    pictures: Tensor
+    captions: list[str]
+    covered: Tensor
+    owners: Tensor
+    masks: Tensor
+    subjects: Tensor
+
+    @classmethod
+    def of(cls, pairs: Sequence[Pair]) -> Batch:
+        """Stacks pairs; subjects that cover next to nothing are left out."""
+        named = [
+            (owner, torch.from_numpy(mask).flatten(), subject)
+            for owner, pair in enumerate(pairs)
+            for mask, subject in zip(pair.masks, pair.subjects, strict=bool(pair.subjects))
+            if mask.sum() >= _LEAST_COVER
+        ]
+        side = pairs[0].masks.shape[-1]
+        return cls(
+            as_input([pair.image for pair in pairs]),
+            [pair.caption for pair in pairs],
+            torch.stack([torch.from_numpy(pair.masks.sum(0)) for pair in pairs]),
+            torch.tensor([owner for owner, *_ in named], dtype=torch.int64),
+            torch.stack([torch.zeros(side * side), *(mask for _, mask, _ in named)])[1:],
+            torch.tensor([subject for *_, subject in named], dtype=torch.int64),
+        )
 
 
 class CaptionedPictures(Dataset[Pair]):
     """Pictures of the training split with a caption; pair `index` depends on (seed, index) alone.
 
+    Args:
+        pack: the glyphs.
+        seed: of all pictures.
+        map_px: side of the masks.
+
     Attributes:
-        names: a text about each glyph of the split.
+        names: of each glyph of the split. Bare, since with a phrase around them all texts begin much alike.
     """
 
-    def __init__(self, pack: GlyphPack, seed: int) -> None:
-        self.pack, self.seed = pack, seed
+    def __init__(self, pack: GlyphPack, seed: int, map_px: int = 8) -> None:
+        self.pack, self.seed, self.map_px = pack, seed, map_px
         self.scenes = SceneSampler(pack, "train")
         self.people, self.portraits = Portraits(), PortraitSampler("train", self.scenes.styles)
-        self.names = tuple(f"a picture of {with_article(pack[key].name)}" for key in self.scenes.glyphs)
+        self.names = tuple(pack[key].name for key in self.scenes.glyphs)
         self._numbers = {key: number for number, key in enumerate(self.scenes.glyphs)}
 
     def __getitem__(self, index: int) -> Pair:
@@ -120,45 +169,58 @@ class CaptionedPictures(Dataset[Pair]):
         rng = np.random.default_rng([self.seed, index])
         if rng.random() < PORTRAIT_SHARE:
             scene = self.portraits.scene(rng, close=rng.random() < 0.3, style_share=0.3)
-            return Pair(render(scene, self.people, SIZE_PX).image, portrait_caption(scene, rng))
+            drawn = render(scene, self.people, SIZE_PX)
+            return Pair(drawn.image, portrait_caption(scene, rng), self._masks(drawn))
         scene = self.scenes.sample(rng)
+        drawn = render(scene, self.pack, SIZE_PX)
         subjects = tuple(self._numbers[key] for key in scene.glyphs)
-        return Pair(render(scene, self.pack, SIZE_PX).image, caption(scene, self.pack, rng), subjects)
+        return Pair(drawn.image, caption(scene, self.pack, rng), self._masks(drawn), subjects)
+
+    def _masks(self, drawn: Render) -> np.ndarray:
+        size = (self.map_px, self.map_px)
+        masks = drawn.subject_masks.astype(np.float32)
+        return np.stack([cv2.resize(mask, size, interpolation=cv2.INTER_AREA) for mask in masks])
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, log_scale: Tensor) -> Tensor:
     """CLIP's loss: each picture finds its text in the batch, and each text its picture.
 
     Args:
-        images: float [B, D] of any length.
-        texts: float [B, D] of any length.
+        images: float [B, D] of unit length.
+        texts: float [B, D] of unit length.
         log_scale: logarithm of the logits' scale.
     """
-    scale = log_scale.exp().clamp(max=MAX_SCALE)
-    logits = scale * normalize(images, dim=1) @ normalize(texts, dim=1).T
+    logits = log_scale.exp().clamp(max=MAX_SCALE) * images @ texts.T
     own = torch.arange(len(logits), device=logits.device)
     return 0.5 * (cross_entropy(logits, own) + cross_entropy(logits.T, own))
 
 
-def subject_loss(images: Tensor, names: Tensor, subjects: Sequence[Sequence[int]], log_scale: Tensor) -> Tensor:
-    """Each picture finds the names of what it shows, in equal parts, among all names.
+def name_loss(found: Tensor, names: Tensor, subjects: Tensor) -> Tensor:
+    """Each subject finds its name among all.
 
     Args:
-        images: float [B, D] of any length.
+        found: of the pictures, float [M, D] of any length.
         names: float [G, D] of any length.
-        subjects: for each picture the numbers of its names; a picture with none does not count.
-        log_scale: logarithm of the logits' scale.
+        subjects: numbers of the right names, int64 [M].
     """
-    scale = log_scale.exp().clamp(max=MAX_SCALE)
-    found = log_softmax(scale * normalize(images, dim=1) @ normalize(names, dim=1).T, dim=1)
-    rows = [row for row, numbers in enumerate(subjects) for _ in numbers]
-    shares = torch.tensor([1 / len(numbers) for numbers in subjects for _ in numbers], device=images.device)
-    columns = [number for numbers in subjects for number in numbers]
-    return -(shares * found[rows, columns]).sum() / shares.sum().clamp(min=1)
+    logits = NAME_SCALE * normalize(found, dim=1) @ normalize(names, dim=1).T
+    return cross_entropy(logits, subjects, reduction="sum") / max(1, len(subjects))
 
 
-def _collate(pairs: list[Pair]) -> tuple[Tensor, list[str], list[tuple[int, ...]]]:
-    return as_input([pair.image for pair in pairs]), [pair.caption for pair in pairs], [p.subjects for p in pairs]
+def losses_of(net: GlyphNet, batch: Batch, names: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+    """CLIP's loss, that of the names, and that of where the network looks."""
+    place = net.log_scale.device
+    with autocast(place):
+        values = net.image_body(batch.pictures.to(place))
+        images, gaze = net.look(values)
+        found = net.subjects(values[batch.owners.to(place)], batch.masks.to(place))
+        words = net.texts([*batch.captions, *names])
+    captions, named = words.split([len(batch.captions), len(names)])
+    return (
+        contrastive_loss(images, captions, net.log_scale),
+        name_loss(found.float(), named[:, : net.config.subject_dim], batch.subjects.to(place)),
+        binary_cross_entropy_with_logits(gaze.float(), batch.covered.to(place).clamp(0, 1)),
+    )
 
 
 def _start_worker(_: int) -> None:
@@ -166,9 +228,7 @@ def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)
 
 
-def _batches(
-    dataset: CaptionedPictures, options: TrainOptions
-) -> Iterator[tuple[Tensor, list[str], list[tuple[int, ...]]]]:
+def _batches(dataset: CaptionedPictures, options: TrainOptions) -> Iterator[Batch]:
     def positions() -> Iterator[list[int]]:
         for start in range(0, _EVALUATION_SEED, options.batch_size):
             yield list(range(start, start + options.batch_size))
@@ -176,7 +236,7 @@ def _batches(
     loader = DataLoader(
         dataset,
         batch_sampler=positions(),  # endless, so without a length
-        collate_fn=_collate,
+        collate_fn=Batch.of,
         num_workers=options.num_workers,
         worker_init_fn=_start_worker,
     )
@@ -185,11 +245,11 @@ def _batches(
 
 def train(
     pack: GlyphPack, options: TrainOptions, config: GlyphNetConfig | None = None
-) -> tuple[GlyphNet, list[tuple[int, float]]]:
+) -> tuple[GlyphNet, list[tuple[float, ...]]]:
     """Trains a network.
 
     Returns:
-        It, in evaluation mode, and (step, loss) pairs.
+        It, in evaluation mode; and now and then the step and the three losses.
     """
     torch.manual_seed(options.seed)
     place = pick_device(options.device)
@@ -197,29 +257,30 @@ def train(
     if not fast_bfloat16(place):
         use_winograd(net)
     optimizer = torch.optim.AdamW(net.parameters(), options.learning_rate, weight_decay=0.05)
-    losses: list[tuple[int, float]] = []
+    log: list[tuple[float, ...]] = []
     start = time.monotonic()
-    dataset = CaptionedPictures(pack, options.seed)
+    dataset = CaptionedPictures(pack, options.seed, map_side(net.config))
     batches = _batches(dataset, options)
     step, share = 0, 0.0
     while share < 1:
-        pictures, texts, subjects = next(batches)
-        with autocast(place):
-            images, words = net.images(pictures.to(place)), net.texts([*texts, *dataset.names])
-        images, words, names = images.float(), *words.float().split([len(texts), len(dataset.names)])
-        loss = contrastive_loss(images, words, net.log_scale) + subject_loss(images, names, subjects, net.log_scale)
+        losses = losses_of(net, next(batches), dataset.names)
         rate = options.learning_rate * 0.5 * (1 + math.cos(math.pi * share)) * min(1, (share + 1e-3) / WARMUP_SHARE)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
-        loss.backward()
+        torch.stack(losses).sum().backward()
         optimizer.step()
         step += 1
         share = step / options.steps if options.steps else (time.monotonic() - start) / (60 * (options.minutes or 1))
         if step % 50 == 1 or share >= 1:
-            losses.append((step, loss.item()))
-            logger.info("step %d, %3.0f %%, loss %.4f", step, 100 * min(1, share), loss.item())
-    return net.eval(), losses
+            log.append((step, *(round(loss.item(), 4) for loss in losses)))
+            logger.info("step %d, %3.0f %%, losses %.3f %.3f %.3f", step, 100 * min(1, share), *log[-1][1:])
+    return net.eval(), log
+
+
+def map_side(config: GlyphNetConfig) -> int:
+    """Pixels a side of the map that a network makes of a picture."""
+    return SIZE_PX // 2 ** len(config.widths)
 
 
 @torch.inference_mode()
@@ -231,12 +292,12 @@ def accuracies(net: GlyphNet, pack: GlyphPack, num_pairs: int = 256) -> tuple[fl
         pictures that show glyphs.
     """
     dataset = CaptionedPictures(pack, _EVALUATION_SEED)
-    pictures, texts, subjects = _collate([dataset[index] for index in range(num_pairs)])
-    images = normalize(net.images(pictures.to(net.log_scale.device)), dim=1)
-    words, names = normalize(net.texts(texts), dim=1), normalize(net.texts(dataset.names), dim=1)
+    pairs = [dataset[index] for index in range(num_pairs)]
+    images = net.images(as_input([pair.image for pair in pairs]).to(net.log_scale.device))
+    words, names = net.texts([pair.caption for pair in pairs]), net.texts(dataset.names)
     own = (images @ words.T).argmax(1).cpu() == torch.arange(num_pairs)
     nearest = (images @ names.T).argmax(1).tolist()
-    named = [number in shown for number, shown in zip(nearest, subjects, strict=True) if shown]
+    named = [number in pair.subjects for number, pair in zip(nearest, pairs, strict=True) if pair.subjects]
     return float(own.float().mean()), float(np.mean(named))
 
 
