@@ -13,15 +13,13 @@ from instruct_imagen.studio.drawing import Painter
 
 
 @contextmanager
-def serving(painter: Painter, folder: Path, keep: Path | None = None) -> Iterator[str]:
+def serving(painter: Painter, folder: Path, pack: str = "builtin", keep: Path | None = None) -> Iterator[str]:
     """Serves the page, and yields its address."""
-    import uvicorn
+    from instruct_imagen.studio.server import make_app, make_server
 
-    from instruct_imagen.studio.server import make_app
-
-    app = make_app(painter, folder, pack="builtin", keep=keep)
+    app = make_app(painter, folder, pack=pack, keep=keep)
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
+    server = make_server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

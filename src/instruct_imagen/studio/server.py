@@ -17,6 +17,7 @@ from .pictures import PictureStore, StudioError
 from .studio import Studio
 
 if TYPE_CHECKING:
+    import uvicorn
     from fastapi import FastAPI
 
     from .drawing import Painter
@@ -56,8 +57,6 @@ def serve_studio(
         OutputError: nothing can be written to `keep`.
     """
     _require_gradio()
-    import uvicorn
-
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=128)
@@ -67,10 +66,7 @@ def serve_studio(
         app = make_app(painter, Path(folder), controls, pack, keep)
         shown = f"[{host}]" if ":" in host else host
         print(f"The studio is at http://{shown}:{listener.getsockname()[1]}/ (Ctrl-C stops it)", flush=True)
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=5
-        )
-        uvicorn.Server(config).run(sockets=[listener])
+        make_server(app).run(sockets=[listener])
 
 
 def make_app(
@@ -122,7 +118,7 @@ def make_app(
 
     app.add_middleware(_Headers)
     page = build_page(studio).queue(max_size=MAX_WAITING, api_open=False)
-    return gr.mount_gradio_app(
+    gr.mount_gradio_app(
         app,
         page,
         path="/",
@@ -138,6 +134,29 @@ def make_app(
         mcp_server=False,
         enable_monitoring=False,
     )
+    mounted = app.routes[-1].app
+
+    def end_streams() -> None:
+        studio.end_all_visits()
+        mounted.stop_event.set()
+
+    app.state.end_streams = end_streams
+    return app
+
+
+def make_server(app: FastAPI) -> uvicorn.Server:
+    """A server for `make_app`'s application; when it is told to end, it ends the pages' open streams first."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.state.end_streams()
+            await super().shutdown(sockets)
+
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=10
+    )
+    return Server(config)
 
 
 def _theme(gr: Any) -> Any:

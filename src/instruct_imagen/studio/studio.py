@@ -84,6 +84,11 @@ class Studio:
         if visit is not None:
             visit.stop.set()
 
+    def end_all_visits(self) -> None:
+        """Ends every visit, as when the server stops."""
+        for session in tuple(self._visits):
+            self.end_visit(session)
+
     def draw(
         self, visit: Visit, text: str, cards: tuple[Card, ...], settings: DrawSettings
     ) -> Iterator[Progress | Drawing]:
