@@ -194,7 +194,7 @@ def start_on_ray(settings: ServerSettings, options: RayOptions) -> None:
         if not ray.is_initialized():
             check_answers(options.address)
             ray.init(address=options.address, log_to_driver=False, include_dashboard=False, logging_level="warning")
-        serve.start(http_options={"host": options.host, "port": options.port, "location": "HeadOnly"})
+        serve.start(proxy_location="HeadOnly", http_options={"host": options.host, "port": options.port})
         serve.run(application(settings, options), name=APP_NAME, route_prefix="/")
     except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 from types import FrameType
 from typing import Any
@@ -75,6 +76,7 @@ def run_server(app: Any, listening: socket.socket, engine: LocalEngine, grace_se
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(grace_seconds)),
     )
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn sends it on when it has stopped; the exit code is 0
     try:
         Server(config).run(sockets=[listening])
     finally:
