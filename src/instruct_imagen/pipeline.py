@@ -434,10 +434,17 @@ class InstructImagenPipeline(DiffusionPipeline):
 
 def to_images(pictures: torch.Tensor, output_type: str = "pil") -> list[Image.Image] | np.ndarray | torch.Tensor:
     """Clean pictures [N, 3, S, S] in -1..1 as "pil", "np" or "pt", see `InstructImagenOutput`."""
+    if output_type == "pil":
+        return to_pil(pictures)
     pictures = pictures.float().clamp(-1, 1)
-    if output_type == "pt":
-        return pictures
-    arrays = (pictures / 2 + 0.5).permute(0, 2, 3, 1).cpu().numpy()
-    if output_type == "np":
-        return arrays
-    return [Image.fromarray(array) for array in np.rint(arrays * 255).astype(np.uint8)]
+    return pictures if output_type == "pt" else _to_array(pictures)
+
+
+def to_pil(pictures: torch.Tensor) -> list[Image.Image]:
+    """Clean pictures [N, 3, S, S] in -1..1 in 8 bits, rounded."""
+    return [Image.fromarray(array) for array in np.rint(_to_array(pictures) * 255).astype(np.uint8)]
+
+
+def _to_array(pictures: torch.Tensor) -> np.ndarray:
+    """-1..1 => float32 [N, S, S, 3] in 0..1."""
+    return (pictures.float().clamp(-1, 1) / 2 + 0.5).permute(0, 2, 3, 1).cpu().numpy()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +135,13 @@ def read_recipe(path: Path) -> DataRecipe:
     def placed(source: str) -> str:
         return source if source == WORLD else str((path.parent / source).resolve())
 
-    mixtures = (
-        tuple(MixtureEntry(e.name, e.ratio, placed(e.source)) for e in entries)
-        for entries in (recipe.stage2, recipe.super_resolution)
+    def mixed(entries: tuple[MixtureEntry, ...]) -> tuple[MixtureEntry, ...]:
+        return tuple(MixtureEntry(e.name, e.ratio, placed(e.source)) for e in entries)
+
+    return replace(
+        recipe,
+        pretrain=placed(recipe.pretrain),
+        stage1=placed(recipe.stage1),
+        stage2=mixed(recipe.stage2),
+        super_resolution=mixed(recipe.super_resolution),
     )
-    return DataRecipe(placed(recipe.pretrain), placed(recipe.stage1), *mixtures, recipe.num_templates)

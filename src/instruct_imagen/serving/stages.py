@@ -95,7 +95,7 @@ class SuperResolutionStage:
     def encode(self, request: DrawRequest) -> Branches:
         """See `Stage.encode`."""
         num_steps = self._pipeline.super_resolution.default_steps
-        return self._pipeline.encode_branches(_one(request), self._guidance, num_steps, self.name)
+        return self._pipeline.encode_branches(_one(request), self._guidance, num_steps, "super_resolution")
 
     def begin(
         self, request: DrawRequest, generator: torch.Generator, encoded: Branches, image: torch.Tensor | None
@@ -103,7 +103,7 @@ class SuperResolutionStage:
         """See `Stage.begin`."""
         if image is None:
             raise ValueError("super-resolution needs a picture to enlarge")
-        scheduler = self._pipeline.new_scheduler(self._pipeline.super_resolution.default_steps, self.name)
+        scheduler = self._pipeline.new_scheduler(self._pipeline.super_resolution.default_steps, "super_resolution")
         parts = [(slice(0, 1), encoded, scheduler)]
         return next(self._pipeline.start_enlarging(image, _one(request, generator), self._options, parts))
 

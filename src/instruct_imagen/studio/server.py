@@ -134,7 +134,7 @@ def make_app(
         mcp_server=False,
         enable_monitoring=False,
     )
-    mounted = app.routes[-1].app
+    mounted: Any = getattr(app.routes[-1], "app")  # noqa: B009 - routes of other kinds have none
 
     def end_streams() -> None:
         studio.end_all_visits()
