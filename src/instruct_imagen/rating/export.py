@@ -266,4 +266,4 @@ def _write_picture(connection: sa.Connection, picture: str, path: Path) -> None:
     if path.suffix.lower() == ".png":
         path.write_bytes(png)
     else:
-        Image.open(io.BytesIO(png)).save(path, quality=95)
+        Image.open(io.BytesIO(png)).save(path, quality=98, subsampling=0)

@@ -71,8 +71,7 @@ def uid_of(task: str, key: str) -> str:
     Raises:
         RatingError: nothing is left of it, or it is too long.
     """
-    uid = _UNSAFE.sub("_", key.removeprefix(f"{task}/")).strip("_")
-    if not bare(uid).strip("._") or len(uid) > 200:
+    uid = _UNSAFE.sub("_", key.removeprefix(f"{task}/")).strip("._")
+    if not bare(uid).strip("._") or len(uid) > 190:
         raise RatingError(f"The key {key[:80]!r} of task {task!r} cannot name a file; rename it.")
-    uid = uid.lstrip(".")
     return uid if uid.lower().endswith(PICTURE_SUFFIXES) else f"{uid}.png"

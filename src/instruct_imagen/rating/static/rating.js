@@ -149,12 +149,12 @@ function answer(question, place) {
   answered(question);
 }
 
+/** Goes to the question that is left; with none left, Enter saves, or this does. */
 function answered(question) {
   updateSave();
-  if (question === "sc" && chosen("pq") === null) focusQuestion("pq");
-  else if (question === "pq" && chosen("sc") === null) focusQuestion("sc");
-  else if (byId("save-at-once").checked) save();
-  else focusQuestion(question);
+  const revising = question === "sc" && state.item.previous !== null; // the other answer is from before
+  if (byId("save-at-once").checked && canSave() && !revising) save();
+  else focusQuestion(question === "pq" && chosen("sc") === null ? "sc" : "pq");
 }
 
 function save() {
