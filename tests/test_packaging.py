@@ -13,7 +13,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-REQUIREMENTS = [Requirement(line) for line in (*PROJECT["dependencies"], *(r for e in EXTRAS.values() for r in e))]
+ALL = [Requirement(line) for line in (*PROJECT["dependencies"], *(r for e in EXTRAS.values() for r in e))]
+REQUIREMENTS = [requirement for requirement in ALL if requirement.name != PROJECT["name"]]  # an extra may name another
 
 
 def pins() -> dict[str, str]:

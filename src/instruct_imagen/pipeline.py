@@ -84,15 +84,20 @@ def resolve_model(name_or_path: str | Path) -> Path:
     )
 
 
-def to_images(sample: torch.Tensor, output_type: str = "pil") -> list[Image.Image] | np.ndarray | torch.Tensor:
-    """Clean pictures [N, 3, S, S] in -1..1 as "pil", "np" or "pt", see `InstructImagenOutput`."""
-    sample = sample.float().clamp(-1, 1)
+def to_images(sample: torch.Tensor) -> list[Image.Image]:
+    """Clean pictures [N, 3, S, S] in -1..1 as PIL pictures."""
+    return [Image.fromarray(array) for array in np.rint(_to_arrays(sample) * 255).astype(np.uint8)]
+
+
+def _to_arrays(sample: torch.Tensor) -> np.ndarray:
+    return (sample.float().clamp(-1, 1) / 2 + 0.5).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _to_output(sample: torch.Tensor, output_type: str) -> list[Image.Image] | np.ndarray | torch.Tensor:
+    """See `InstructImagenOutput`."""
     if output_type == "pt":
-        return sample
-    arrays = (sample / 2 + 0.5).permute(0, 2, 3, 1).cpu().numpy()
-    if output_type == "np":
-        return arrays
-    return [Image.fromarray(array) for array in np.rint(arrays * 255).astype(np.uint8)]
+        return sample.float().clamp(-1, 1)
+    return _to_arrays(sample) if output_type == "np" else to_images(sample)
 
 
 class InstructImagenPipeline(DiffusionPipeline):
@@ -211,7 +216,7 @@ class InstructImagenPipeline(DiffusionPipeline):
             if callback_on_step_end is not None:
                 changed = callback_on_step_end(self, index, int(timestep), {"latents": denoising.sample})
                 denoising.sample = (changed or {}).get("latents", denoising.sample)
-        images = to_images(denoising.sample, output_type)
+        images = _to_output(denoising.sample, output_type)
         self.maybe_free_model_hooks()
         return InstructImagenOutput(images) if return_dict else (images,)
 

@@ -144,7 +144,7 @@ class RayEngine:
 class Front:
     """The application; built in the replica itself, because it cannot be sent."""
 
-    async def __init__(self, settings: ServerSettings, drawers: Any):
+    async def __init__(self, settings: ServerSettings, drawers: Any):  # type: ignore[misc]  # Ray awaits it
         use_json_logs()
         self._settings, self._drawers = settings, drawers
         self._model_px = await drawers.model_px.remote()
@@ -158,7 +158,8 @@ class Front:
 def application(settings: ServerSettings, options: RayOptions) -> Any:
     """The Serve application: the front, bound to the replicas."""
     limits, grace = settings.limits, settings.grace_seconds
-    drawers = serve.deployment(Drawer).options(
+    drawers: Any = serve.deployment(
+        Drawer,
         name="drawer",
         ray_actor_options={"num_cpus": options.cpus, "num_gpus": options.gpus},
         max_ongoing_requests=limits.num_running + limits.num_waiting,
@@ -174,7 +175,8 @@ def application(settings: ServerSettings, options: RayOptions) -> Any:
             "downscale_delay_s": 60 * options.upscale_delay_s,
         },
     )
-    front = serve.deployment(serve.ingress()(Front)).options(
+    front: Any = serve.deployment(
+        serve.ingress()(Front),
         name="front",
         num_replicas=1,
         ray_actor_options={"num_cpus": 0},
@@ -193,7 +195,9 @@ def start_on_ray(settings: ServerSettings, options: RayOptions) -> None:
     try:
         if not ray.is_initialized():
             check_answers(options.address)
-            ray.init(address=options.address, log_to_driver=False, include_dashboard=False, logging_level="warning")
+            ray.init(
+                address=options.address, log_to_driver=False, include_dashboard=False, logging_level=logging.WARNING
+            )
         serve.start(proxy_location="HeadOnly", http_options={"host": options.host, "port": options.port})
         serve.run(application(settings, options), name=APP_NAME, route_prefix="/")
     except (OSError, ValueError, RuntimeError) as error:
