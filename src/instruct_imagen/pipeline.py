@@ -427,24 +427,22 @@ class InstructImagenPipeline(DiffusionPipeline):
             raise ValueError(f"{num_images} pictures need {num_images} generators, but {len(generator)} were given")
 
     def _finish(self, pictures: torch.Tensor, output_type: str, return_dict: bool) -> Any:
-        images = to_images(pictures, output_type)
+        images = _to_output(pictures, output_type)
         self.maybe_free_model_hooks()
         return InstructImagenOutput(images) if return_dict else (images,)
 
 
-def to_images(pictures: torch.Tensor, output_type: str = "pil") -> list[Image.Image] | np.ndarray | torch.Tensor:
-    """Clean pictures [N, 3, S, S] in -1..1 as "pil", "np" or "pt", see `InstructImagenOutput`."""
-    if output_type == "pil":
-        return to_pil(pictures)
-    pictures = pictures.float().clamp(-1, 1)
-    return pictures if output_type == "pt" else _to_array(pictures)
+def to_images(pictures: torch.Tensor) -> list[Image.Image]:
+    """Clean pictures [N, 3, S, S] in -1..1 as PIL pictures."""
+    return [Image.fromarray(array) for array in np.rint(_to_arrays(pictures) * 255).astype(np.uint8)]
 
 
-def to_pil(pictures: torch.Tensor) -> list[Image.Image]:
-    """Clean pictures [N, 3, S, S] in -1..1 in 8 bits, rounded."""
-    return [Image.fromarray(array) for array in np.rint(_to_array(pictures) * 255).astype(np.uint8)]
-
-
-def _to_array(pictures: torch.Tensor) -> np.ndarray:
-    """-1..1 => float32 [N, S, S, 3] in 0..1."""
+def _to_arrays(pictures: torch.Tensor) -> np.ndarray:
     return (pictures.float().clamp(-1, 1) / 2 + 0.5).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _to_output(pictures: torch.Tensor, output_type: str) -> list[Image.Image] | np.ndarray | torch.Tensor:
+    """See `InstructImagenOutput`."""
+    if output_type == "pt":
+        return pictures.float().clamp(-1, 1)
+    return _to_arrays(pictures) if output_type == "np" else to_images(pictures)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from ..denoising import Branches, Denoising
-from ..pipeline import to_pil
+from ..pipeline import to_images
 from .drawing import Accepted, DrainingError, Drawn, DrawRequest, EngineError, Event, Progress, QueueFullError
 from .metrics import Metrics
 from .stages import Stage
@@ -222,7 +222,7 @@ class LocalEngine:
         denoising.apply(prediction)
         if request.progress:
             due = request.preview_every and denoising.index % request.preview_every == 0 and not denoising.done
-            preview = to_pil(stage.pictures(denoising.preview()))[0] if due else None
+            preview = to_images(stage.pictures(denoising.preview()))[0] if due else None
             picture.job.emit(Progress(picture.index, stage.name, denoising.index, denoising.num_steps, preview))
         if denoising.done:
             picture.image, picture.denoising = stage.pictures(denoising.sample), None
@@ -250,7 +250,7 @@ class LocalEngine:
             job = picture.job
             if picture.image is None or job.cancelled:
                 continue
-            job.emit(Drawn(picture.index, to_pil(picture.image)[0]))
+            job.emit(Drawn(picture.index, to_images(picture.image)[0]))
             self._metrics.pictures.inc()
             with self._changed:
                 job.num_left -= 1

@@ -158,7 +158,8 @@ class Front:
 def application(settings: ServerSettings, options: RayOptions) -> Any:
     """The Serve application: the front, bound to the replicas."""
     limits, grace = settings.limits, settings.grace_seconds
-    drawers = serve.deployment(Drawer).options(  # type: ignore[attr-defined]
+    drawers: Any = serve.deployment(
+        Drawer,
         name="drawer",
         ray_actor_options={"num_cpus": options.cpus, "num_gpus": options.gpus},
         max_ongoing_requests=limits.num_running + limits.num_waiting,
@@ -174,7 +175,8 @@ def application(settings: ServerSettings, options: RayOptions) -> Any:
             "downscale_delay_s": 60 * options.upscale_delay_s,
         },
     )
-    front = serve.deployment(serve.ingress()(Front)).options(  # type: ignore[attr-defined]
+    front: Any = serve.deployment(
+        serve.ingress()(Front),
         name="front",
         num_replicas=1,
         ray_actor_options={"num_cpus": 0},

@@ -7,6 +7,8 @@ requirements (docs/serving.md). The mark survives lossless files and mild JPEG c
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 from PIL import Image
 
@@ -31,15 +33,15 @@ class Watermark:
         if not text or not text.isascii() or len(text) > MAX_BYTES:
             raise ServerError(f"the watermark {text!r} must have 1 to {MAX_BYTES} characters of ASCII")
         try:
-            from imwatermark import WatermarkDecoder, WatermarkEncoder
+            library = import_module("imwatermark")
         except ImportError as error:
             raise ServerError(
                 "the watermark needs invisible-watermark; install it with "
                 "`pip install --no-deps invisible-watermark PyWavelets`"
             ) from error
-        self._text, self._encoder = text.encode(), WatermarkEncoder()
+        self._text, self._encoder = text.encode(), library.WatermarkEncoder()
         self._encoder.set_watermark("bytes", self._text)
-        self._decoder = WatermarkDecoder("bytes", 8 * len(self._text))
+        self._decoder = library.WatermarkDecoder("bytes", 8 * len(self._text))
 
     def write(self, image: Image.Image) -> Image.Image:
         """The marked picture; at least MIN_SIZE_PX a side."""
