@@ -158,7 +158,7 @@ def _settings() -> dict[str, Any]:
         parts["seed"] = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, elem_id="seed")
         with gr.Column(min_width=160):
             parts["vary"] = gr.Checkbox(True, label="A new seed each time", container=False, elem_id="vary")
-            parts["apart"] = gr.Checkbox(False, label="Image guidance of its own", container=False, elem_id="apart")
+            parts["apart"] = gr.Checkbox(False, label="Separate image guidance", container=False, elem_id="apart")
     return parts
 
 
