@@ -87,7 +87,8 @@ class SuperResolutionUNet(InstructUNet):
         low_res_px: side of the pictures to enlarge.
         noise_level: of the augmentation in sampling, where the caller names none.
         residual: the backbone predicts what the enlarged small picture lacks, not the picture (departure; for
-            prediction of the clean picture). Of a noisy small picture only the expected share is added.
+            prediction of the clean picture). Of a noisy small picture only the expected share is added. A fresh network
+            then predicts just the enlarged picture.
     """
 
     @register_to_config
@@ -110,6 +111,9 @@ class SuperResolutionUNet(InstructUNet):
             context_positions=context_positions,
             context_text=context_text,
         )
+        if residual:
+            torch.nn.init.zeros_(self.backbone.conv_out.weight)
+            torch.nn.init.zeros_(self.backbone.conv_out.bias)
 
     def forward(
         self,
