@@ -100,6 +100,14 @@ def test_the_small_picture_is_concatenated_before_patches_are_folded(second, par
         second(sample, timesteps, conditioning.text_BLE, conditioning.cache)
 
 
+def test_a_fresh_network_predicts_the_enlarged_picture(parts, inputs):
+    torch.manual_seed(0)
+    low_res = inputs[-1]
+    clean = LowResolution(low_res.images_BCHW, torch.zeros(3))
+    fresh = build_unet(CONFIG).eval()
+    torch.testing.assert_close(predict(fresh, parts, inputs, clean), fresh.enlarge(low_res.images_BCHW))
+
+
 def test_level_zero_is_the_clean_picture_and_level_one_is_noise():
     clean, noise = torch.rand(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
     augmented = LowResolution.augmented(clean, noise, torch.tensor([0.0, 1.0]))
@@ -190,6 +198,7 @@ def test_references_are_read_at_full_size_and_by_context_networks_alone(cascade,
     coarse = fine.resize((32, 32), Image.Resampling.BOX).resize((64, 64), Image.Resampling.NEAREST)
     assert (enlarged(cascade, fine) - enlarged(cascade, coarse)).abs().max() > TOLERANCE
     text_only = build_unet(replace(CONFIG, context_places="none")).eval()
+    torch.nn.init.normal_(text_only.backbone.conv_out.weight, std=0.1)
     assert not text_only.reads_context
     assert text_only.num_context_parameters() == 0
     second = InstructImagenPipeline(

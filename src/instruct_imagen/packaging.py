@@ -15,6 +15,7 @@ import argparse
 import json
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,16 +129,16 @@ def model_card(folder: Path) -> str:
 def _introduction(index: dict[str, Any], places: Sequence[Path]) -> list[str]:
     """What it is and what it has seen."""
     what = "A cascade of two networks" if SECOND_NETWORK in index else "A base model"
-    recipes = [
-        read_json(place / TRAINING_FILE)["preset"]["data"] for place in places if (place / TRAINING_FILE).is_file()
-    ]
-    if not recipes or any(source != WORLD for recipe in recipes for source in _sources(recipe)):
-        return [f"{what}; what it was trained on is in `training.json`."]
-    return [
-        f"{what} trained in the rendered glyph world (docs/glyph-world.md) and on nothing else: a means to check the",
-        "method and the code, not a general picture generator. It has never seen a photograph. The glyphs, styles,",
-        "faces and wordings that are held out there were held out of every stage.",
-    ]
+    recorded = all((place / TRAINING_FILE).is_file() for place in places)
+    recipes = [read_json(place / TRAINING_FILE)["preset"].get("data", {}) for place in places] if recorded else []
+    if not recorded or any(source != WORLD for recipe in recipes for source in _sources(recipe)):
+        return [f"{what}; what it was trained on is in `training.json`, as far as it was recorded."]
+    words = (
+        f"{what} trained in the rendered glyph world (docs/glyph-world.md) and on nothing else: a means to check the "
+        "method and the code, not a general picture generator. It has never seen a photograph. The glyphs, styles, "
+        "faces and wordings that are held out there were held out of every stage."
+    )
+    return textwrap.wrap(words, 120)
 
 
 def _sources(recipe: dict[str, Any]) -> Iterator[str]:
