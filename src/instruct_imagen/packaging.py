@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .cascade import SECOND_NETWORK, CascadeError, copy_base, join, read_index, read_json
+from .cascade import SECOND_NETWORK, CascadeError, copy_base, entry, join, picture_size, read_index, read_json
 from .data.recipe import WORLD
 from .errors import UserError
 from .files import write_atomically
@@ -73,6 +73,7 @@ def package(
             (partial / name).unlink(missing_ok=True)  # what is packaged now has not been measured
         if (out / SCORES).is_file():
             shutil.copy(out / SCORES, partial / SCORES_BEFORE)
+        write_card(partial, out.name)
         size = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file()) / 2**20
         if size > max_mib:
             raise CascadeError(f"the model takes {size:.1f} MiB, more than {max_mib:g}")
@@ -82,7 +83,6 @@ def package(
         raise CascadeError(f"the model cannot be packaged: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    write_card(out)
     return size
 
 
@@ -100,14 +100,14 @@ def _set_noise_level(folder: Path, level: float) -> None:
     write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
-def write_card(folder: Path) -> Path:
-    """Writes the model card of a folder; returns its path."""
-    text = model_card(folder)
+def write_card(folder: Path, name: str = "") -> Path:
+    """Writes the model card of a folder, called `name` or as the folder is; returns its path."""
+    text = model_card(folder, name or folder.resolve().name)
     write_atomically(folder / CARD, lambda partial: partial.write_text(text, encoding="utf-8"))
     return folder / CARD
 
 
-def model_card(folder: Path) -> str:
+def model_card(folder: Path, name: str) -> str:
     """The card, in Markdown, from what lies in the folder.
 
     Raises:
@@ -115,10 +115,10 @@ def model_card(folder: Path) -> str:
     """
     index = read_index(folder)
     parts = {"unet": folder, SECOND_NETWORK: folder / SECOND_NETWORK}
-    parts = {name: place for name, place in parts.items() if name in index}
-    lines = [f"# {folder.name}", "", *_introduction(index, list(parts.values())), "", "## Parts", ""]
+    parts = {network: place for network, place in parts.items() if network in index}
+    lines = [f"# {name}", "", *_introduction(index, list(parts.values())), "", "## Parts", ""]
     lines += ["| network | picture | parameters | trained |", "|---|---|---|---|"]
-    lines += [_part_row(name, folder, place) for name, place in parts.items()]
+    lines += [_part_row(network, folder, place) for network, place in parts.items()]
     lines += ["", "Positions and presets are in `training.json`, validation errors in `validation.jsonl`, beside each."]
     lines += ["", "## Scores", "", *_score_lines(folder)]
     if (folder / MEASURED).is_file():
@@ -130,7 +130,7 @@ def _introduction(index: dict[str, Any], places: Sequence[Path]) -> list[str]:
     """What it is and what it has seen."""
     what = "A cascade of two networks" if SECOND_NETWORK in index else "A base model"
     recorded = all((place / TRAINING_FILE).is_file() for place in places)
-    recipes = [read_json(place / TRAINING_FILE)["preset"].get("data", {}) for place in places] if recorded else []
+    recipes = [entry(place / TRAINING_FILE, "preset").get("data", {}) for place in places] if recorded else []
     if not recorded or any(source != WORLD for recipe in recipes for source in _sources(recipe)):
         return [f"{what}; what it was trained on is in `training.json`, as far as it was recorded."]
     words = (
@@ -151,8 +151,7 @@ def _sources(recipe: dict[str, Any]) -> Iterator[str]:
 
 
 def _part_row(name: str, folder: Path, place: Path) -> str:
-    config = read_json(folder / name / "config.json")
-    size_px = config["patch_size"] * config["backbone_config"]["sample_size"]
+    config, size_px = read_json(folder / name / "config.json"), picture_size(folder / name)
     picture = f"{config['low_res_px']} to {size_px} px" if "low_res_px" in config else f"{size_px} px"
     if config.get("context_places") == "none":
         picture += ", text only"
