@@ -23,7 +23,7 @@ from ..files import make_folder, write_atomically
 from ..pictures import fit_square, load_image
 from ..sheet import TILE_PX, SheetRow, contact_sheet
 from .clusters import CLUSTER_SIZE, ClusterRules
-from .domains import DEFAULT_DOMAINS, Domain, domain_centres
+from .domains import DEFAULT_DOMAINS, Domain, DomainTexts
 from .embedders import Embedder
 from .engines import Engine
 from .grouping import Grouping, find_clusters
@@ -97,10 +97,8 @@ def build_clusters(source: Path, out: Path, config: ClusterConfig, engine: Engin
         config.strict,
     )
     report = embed_units(units, job, engine)
-    names = [domain.name for domain in config.domains]
-    grouping = find_clusters(
-        _parts(job.work, units), names, domain_centres(config.domains, config.embedder), config.rules, engine
-    )
+    domains = DomainTexts.of(config.domains, config.embedder)
+    grouping = find_clusters(_parts(job.work, units), domains, config.rules, engine)
     report.merge(grouping.report)
     _write_report(out / "report.json", source, config, report, grouping)
     if not len(grouping.clusters):
@@ -108,7 +106,7 @@ def build_clusters(source: Path, out: Path, config: ClusterConfig, engine: Engin
             f"No five pictures of {source} are alike enough for a cluster ({out / 'report.json'} says what was "
             "dropped); lower the least similarity or take a larger corpus."
         )
-    write_clusters(grouping, units, names, out, config.shards, engine)
+    write_clusters(grouping, units, domains.names, out, config.shards, engine)
     write_atomically(out / "clusters.png", _sheet(ClusterShards(out), config.shards.seed).save)
     return report
 

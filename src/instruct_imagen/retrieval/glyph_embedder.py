@@ -139,7 +139,7 @@ class GlyphNet(nn.Module):
             Embeddings, float [B, D] of unit length; and where the subjects are thought to be, logits [B, S, S].
         """
         gaze = self.gaze(values)
-        subjects = self.subjects(values, gaze.sigmoid().flatten(1))
+        subjects = self.subjects(values, gaze.sigmoid().square().flatten(1))  # squared, what is doubtful counts less
         scene = self.scene_head(torch.cat([values.mean((2, 3)), values.amax((2, 3))], 1))
         return self._joined(subjects, scene), gaze[:, 0]
 

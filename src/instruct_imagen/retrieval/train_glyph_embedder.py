@@ -2,8 +2,8 @@
 
     python -m instruct_imagen.retrieval.train_glyph_embedder --out FOLDER --minutes 35 --seed 0
 
-Three losses are added: CLIP's; that each subject, pooled over its mask, finds its name among all names; and that the
-network looks where the masks are. With CLIP's alone the network learnt grounds and styles, by which most captions of a
+Four losses are added: CLIP's; that each subject, pooled over its mask, finds its name among all names; the same where
+the network looks by itself, in pictures of one subject; and that it looks where the masks are. With CLIP's alone the network learnt grounds and styles, by which most captions of a
 batch are told apart, and no subjects. Writes `glyph_embedder.safetensors` and `training.json` (losses; how often the
 right caption of 256, and the right name of all, is the nearest).
 With --steps in place of --minutes one seed gives the same weights on one machine with one version of torch.
@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -43,7 +44,7 @@ from ..world import (
     render,
 )
 from .embedders import pick_device
-from .glyph_embedder import SIZE_PX, WEIGHTS, GlyphNet, GlyphNetConfig, as_input, save_net
+from .glyph_embedder import SIZE_PX, WEIGHTS, GlyphNet, GlyphNetConfig, as_input, load_net, save_net
 
 logger = logging.getLogger(__name__)
 
@@ -207,8 +208,8 @@ def name_loss(found: Tensor, names: Tensor, subjects: Tensor) -> Tensor:
     return cross_entropy(logits, subjects, reduction="sum") / max(1, len(subjects))
 
 
-def losses_of(net: GlyphNet, batch: Batch, names: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-    """CLIP's loss, that of the names, and that of where the network looks."""
+def losses_of(net: GlyphNet, batch: Batch, names: Sequence[str]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """CLIP's loss, that of the names by the masks and by the network's own look, and that of where it looks."""
     place = net.log_scale.device
     with autocast(place):
         values = net.image_body(batch.pictures.to(place))
@@ -216,9 +217,12 @@ def losses_of(net: GlyphNet, batch: Batch, names: Sequence[str]) -> tuple[Tensor
         found = net.subjects(values[batch.owners.to(place)], batch.masks.to(place))
         words = net.texts([*batch.captions, *names])
     captions, named = words.split([len(batch.captions), len(names)])
+    named, subjects, own = named[:, : net.config.subject_dim], batch.subjects.to(place), batch.owners.to(place)
+    single = torch.bincount(own, minlength=len(images))[own] == 1
     return (
         contrastive_loss(images, captions, net.log_scale),
-        name_loss(found.float(), named[:, : net.config.subject_dim], batch.subjects.to(place)),
+        name_loss(found.float(), named, subjects),
+        name_loss(images[own[single], : net.config.subject_dim], named, subjects[single]),
         binary_cross_entropy_with_logits(gaze.float(), batch.covered.to(place).clamp(0, 1)),
     )
 
@@ -244,16 +248,22 @@ def _batches(dataset: CaptionedPictures, options: TrainOptions) -> Iterator[Batc
 
 
 def train(
-    pack: GlyphPack, options: TrainOptions, config: GlyphNetConfig | None = None
+    pack: GlyphPack, options: TrainOptions, config: GlyphNetConfig | None = None, init: GlyphNet | None = None
 ) -> tuple[GlyphNet, list[tuple[float, ...]]]:
     """Trains a network.
 
+    Args:
+        pack: the glyphs.
+        options: how.
+        config: of a new network.
+        init: goes on from this network instead.
+
     Returns:
-        It, in evaluation mode; and now and then the step and the three losses.
+        It, in evaluation mode; and now and then the step and the four losses.
     """
     torch.manual_seed(options.seed)
     place = pick_device(options.device)
-    net = GlyphNet(config).to(place).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    net = (init or GlyphNet(config)).to(place).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     if not fast_bfloat16(place):
         use_winograd(net)
     optimizer = torch.optim.AdamW(net.parameters(), options.learning_rate, weight_decay=0.05)
@@ -274,7 +284,7 @@ def train(
         share = step / options.steps if options.steps else (time.monotonic() - start) / (60 * (options.minutes or 1))
         if step % 50 == 1 or share >= 1:
             log.append((step, *(round(loss.item(), 4) for loss in losses)))
-            logger.info("step %d, %3.0f %%, losses %.3f %.3f %.3f", step, 100 * min(1, share), *log[-1][1:])
+            logger.info("step %d, %3.0f %%, losses %.3f %.3f %.3f %.3f", step, 100 * min(1, share), *log[-1][1:])
     return net.eval(), log
 
 
@@ -310,6 +320,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=TrainOptions.batch_size)
     parser.add_argument("--workers", type=int, default=1, help="processes that draw pictures")
+    parser.add_argument("--init", type=Path, metavar="FILE", help="weights to go on from; give another seed than theirs")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--pack", default="auto", help="auto, font, builtin, or a folder of cut-outs")
     args = parser.parse_args()
@@ -320,9 +331,10 @@ def main() -> None:
         )
         pack = load_pack(args.pack).prepare()
         out = make_folder(args.out)
+        init = load_net(args.init) if args.init else None
     except UserError as error:
         parser.error(str(error))
-    net, losses = train(pack, options)
+    net, losses = train(pack, options, init=init)
     save_net(net, out / WEIGHTS.name)
     caption_share, name_share = accuracies(net, pack)
     log = {
@@ -331,10 +343,17 @@ def main() -> None:
         "caption_accuracy_of_256": caption_share,
         "name_accuracy": name_share,
         "losses": losses,
+        "before": _log_of(args.init) if args.init else None,
     }
     text = json.dumps(log, indent=2) + "\n"
     write_atomically(out / "training.json", lambda partial: partial.write_text(text, encoding="utf-8"))
     logger.info("right caption of 256: %.3f, right name: %.3f; wrote %s", caption_share, name_share, out / WEIGHTS.name)
+
+
+def _log_of(weights: Path) -> Any:
+    """What is known of the training of some weights."""
+    path = weights.with_name("training.json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else weights.name
 
 
 if __name__ == "__main__":
