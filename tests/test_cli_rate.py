@@ -160,6 +160,7 @@ def test_bad_input_ends_with_two_and_a_sentence(study, world, tmp_path, capsys):
     fails_with("cannot be read", capsys, "create", new, "--inputs", tmp_path / "gone", "--method", f"A={short}")
     fails_with("cannot be read", capsys, "create", new, "--inputs", suite, "--truth", "--guidelines", tmp_path / "no")
     fails_with("holds a study already", capsys, "create", study, "--inputs", suite, "--truth")
+    fails_with("does not exist", capsys, "create", tmp_path / "gone" / "a", "--inputs", suite, "--truth")
     fails_with("There is no study", capsys, "serve", new)
     fails_with("There is no study", capsys, "stats", new)
     fails_with("no ratings yet", capsys, "stats", study)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -306,4 +305,3 @@ def _stats(options: argparse.Namespace) -> None:
     if options.out is not None:
         write_scores(scores, options.out)
     print(scores_text(scores, wanted))
-    sys.stdout.flush()

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from ..files import check_writable
 from . import schema
 from .records import RatingError
 
@@ -80,6 +81,15 @@ class Database:
                     connection.execute(sa.select(schema.study.c.id).with_for_update())
                 yield connection
 
+    def check_new(self) -> None:
+        """Raises UserError unless a study can be made here; called before work that takes time."""
+        if self.path is not None:
+            check_writable(self.path)
+            if not self.path.exists():
+                return
+        with said_plainly(self), self.reading() as connection:
+            self._check_empty(connection)
+
     @contextmanager
     def creating(self) -> Iterator[sa.Connection]:
         """A transaction in which the tables are made.
@@ -90,10 +100,13 @@ class Database:
         with said_plainly(self), self.engine.connect() as connection:
             connection = connection.execution_options(**{_WRITES: True})
             with connection.begin():
-                if sa.inspect(connection).has_table(schema.study.name):
-                    raise RatingError(f"{self.shown} holds a study already; name another database.")
+                self._check_empty(connection)
                 schema.metadata.create_all(connection)
                 yield connection
+
+    def _check_empty(self, connection: sa.Connection) -> None:
+        if sa.inspect(connection).has_table(schema.study.name):
+            raise RatingError(f"{self.shown} holds a study already; name another database.")
 
     @property
     def shown(self) -> str:

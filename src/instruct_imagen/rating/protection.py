@@ -137,9 +137,11 @@ def _limited(receive: Receive, limit: int) -> Receive:
 def _is_own(headers: MutableMapping[str, str]) -> bool:
     if headers.get("authorization", "").lower().startswith("bearer "):
         return True
-    site = headers.get("sec-fetch-site", "same-origin")
-    origin = headers.get("origin")
-    if site not in ("same-origin", "none") or (origin and urlsplit(origin).netloc != headers.get("host")):
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:  # no page can forge it, and no proxy spoils it
+        if site != "same-origin":
+            return False
+    elif origin is not None and urlsplit(origin).netloc != headers.get("host"):
         return False
     return headers.get("content-type", "").split(";")[0].strip() == "application/json"
 

@@ -218,11 +218,11 @@ def list_raters(database: Database) -> list[RaterStatus]:
 
 def sign_in(database: Database, token: str, role: Role = "rater") -> Session | None:
     """Exchanges a token for a session; None if the token is not, or no longer, good."""
+    visitor = check_token(database, token, role)
+    if visitor is None:
+        return None
     now = time.time()
     with database.writing() as connection:
-        visitor = _by_token(connection, token, now)
-        if visitor is None or visitor.role != role:
-            return None
         connection.execute(sa.delete(schema.sessions).where(schema.sessions.c.expires_at <= now))
         selector, secret = secrets.token_urlsafe(_SELECTOR_BYTES), secrets.token_urlsafe(_SECRET_BYTES)
         seconds = int(SESSION_DAYS * DAY_S)
@@ -241,7 +241,7 @@ def sign_in(database: Database, token: str, role: Role = "rater") -> Session | N
 def check_token(database: Database, token: str, role: Role) -> Visitor | None:
     """Who a token belongs to, without a session; None if it is not good or of another role."""
     with database.reading() as connection:
-        visitor = _by_token(connection, token, time.time())
+        visitor = _by_token(connection, token)
     return visitor if visitor is not None and visitor.role == role else None
 
 
@@ -271,12 +271,12 @@ def sign_out(database: Database, cookie: str) -> None:
             connection.execute(sa.delete(schema.sessions).where(schema.sessions.c.selector == selector))
 
 
-def _by_token(connection: sa.Connection, token: str, now: float) -> Visitor | None:
+def _by_token(connection: sa.Connection, token: str) -> Visitor | None:
     selector, secret = _split(token)
     row = connection.execute(sa.select(schema.raters).where(schema.raters.c.selector == selector)).one_or_none()
     if not _matches(secret, None if row is None else row.secret_hash) or row is None:
         return None
-    return Visitor(row.id, row.name, row.role) if _state(row, now) == "active" else None
+    return Visitor(row.id, row.name, row.role) if _state(row) == "active" else None
 
 
 def _matches(secret: str, secret_hash: str | None) -> bool:
@@ -301,14 +301,14 @@ def _new_token() -> tuple[dict[str, object], str]:
     return {"selector": selector, "secret_hash": _hashed(secret)}, f"{selector}.{secret}"
 
 
-def _state(row: sa.Row, now: float | None = None) -> str:
+def _state(row: sa.Row) -> str:
     if row.discarded_at is not None:
         return "discarded"
     if row.revoked_at is not None:
         return "revoked"
     if row.selector is None:
         return "imported"
-    return "expired" if row.expires_at is not None and row.expires_at <= (now or time.time()) else "active"
+    return "expired" if row.expires_at is not None and row.expires_at <= time.time() else "active"
 
 
 def _rater_id(connection: sa.Connection, name: str) -> int:

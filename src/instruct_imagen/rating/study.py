@@ -135,6 +135,7 @@ def create_study(
         RatingError: something about the inputs, the results or the database; nothing is left behind then.
     """
     database = Database(name)
+    database.check_new()
     is_new = database.path is not None and not database.path.exists()
     try:
         with _spool() as spool:
