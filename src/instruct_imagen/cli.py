@@ -1,4 +1,4 @@
-"""The command line: instruct-imagen generate | demo | data | train | evaluate.
+"""The command line: instruct-imagen generate | demo | data | import | train | evaluate.
 
 Bad input ends with exit code 2 and one sentence that says what to mend; Ctrl-C with 130.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from .arguments import DTYPES, natural, positive, positive_number, share
 from .cli_data import add_data
+from .cli_import import add_import
 from .errors import UserError
 
 _MARKER_PREFIX = re.compile(r"([1-9][0-9]*):(.*)", re.DOTALL)
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="instruct-imagen", description=__doc__.splitlines()[0])
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    added = [add(commands) for add in (_add_generate, _add_demo, _add_train, _add_evaluate)]
+    added = [add(commands) for add in (_add_generate, _add_demo, _add_train, _add_evaluate, add_import)]
     for command in (*added, *add_data(commands)):
         command.add_argument("--quiet", action="store_true", help="no progress, only errors")
     return parser

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -162,7 +163,7 @@ class ConditioningEncoder:
 
     def _encode_text(self, ids: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
         """States [B, L, E]; those of padding are zero where the network does not read them."""
-        config = self.text_encoder.config
+        config: Any = self.text_encoder.config
         # CLIP reads padding, unless its configuration says otherwise; its attention is causal, so words do not see it.
         masked = config.model_type != "clip_text_model" or getattr(config, "use_attention_mask", False)
         mask = words.long() if masked else None

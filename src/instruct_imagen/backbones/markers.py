@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import torch
 from tokenizers import AddedToken
-from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..tokenizer import MARKER_TOKENS
 
 
-def add_markers(tokenizer: PreTrainedTokenizerBase, text_encoder: nn.Module) -> None:
+def add_markers(tokenizer: PreTrainedTokenizerBase, text_encoder: PreTrainedModel) -> None:
     """Makes [ref#1] .. [ref#9] single tokens, in place; texts without markers are encoded as before.
 
     The encoder stays frozen, so a marker's embedding is not learned: it is the mean of those of the pieces that its
