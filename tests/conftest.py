@@ -22,6 +22,7 @@ from instruct_imagen.super_resolution import SuperResolutionUNet
 from instruct_imagen.text import load_tokenizer, train_tokenizer
 from instruct_imagen.training.monitor import make_pipeline
 from instruct_imagen.world import GlyphPack, find_font
+from tiny_backbones import save_if, save_if_super_resolution, save_stable_diffusion
 
 # A busy machine must not fail a property for its speed; in CI the same examples are tried every time.
 settings.register_profile("local", deadline=None)
@@ -106,4 +107,21 @@ def cascade_folder(cascade: InstructImagenPipeline, tmp_path_factory: pytest.Tem
     """`cascade`, saved."""
     folder = tmp_path_factory.mktemp("cascade") / "debug"
     cascade.save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def if_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny DeepFloyd IF: the folder of stage I, with stage II in `super-resolution` beside it."""
+    folder = tmp_path_factory.mktemp("if")
+    base = save_if(folder / "base")
+    save_if_super_resolution(folder / "super-resolution", base)
+    return folder / "base"
+
+
+@pytest.fixture(scope="session")
+def sd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Stable Diffusion."""
+    folder = tmp_path_factory.mktemp("sd") / "sd"
+    save_stable_diffusion(folder)
     return folder
