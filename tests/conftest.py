@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from tiny_backbones import save_if, save_if_super_resolution, save_stable_diffusion
 
 from instruct_imagen.model import ModelParts, build_model, build_unet
 from instruct_imagen.pipeline import InstructImagenPipeline, fast_scheduler
@@ -22,7 +23,6 @@ from instruct_imagen.super_resolution import SuperResolutionUNet
 from instruct_imagen.text import load_tokenizer, train_tokenizer
 from instruct_imagen.training.monitor import make_pipeline
 from instruct_imagen.world import GlyphPack, find_font
-from tiny_backbones import save_if, save_if_super_resolution, save_stable_diffusion
 
 # A busy machine must not fail a property for its speed; in CI the same examples are tried every time.
 settings.register_profile("local", deadline=None)

@@ -247,6 +247,9 @@ def test_weights_arrive_before_each_use_where_they_are_offloaded(imported_sd, sd
         cpu_offload(getattr(offloaded, name), torch.device("cpu"))
     assert next(offloaded.unet.parameters()).is_meta
     np.testing.assert_allclose(draw(offloaded, [with_reference()], (1,), 3, 3.0), expected, rtol=0, atol=1e-4)
+    whole = quiet(import_pipeline(sd_folder))
+    whole.enable_model_cpu_offload(device="cpu")
+    np.testing.assert_allclose(draw(whole, [with_reference()], (1,), 3, 3.0), expected, rtol=0, atol=1e-4)
 
     class Recorder:
         calls = 0
