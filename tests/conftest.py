@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from tiny_backbones import save_if, save_if_super_resolution, save_stable_diffusion
 
 from instruct_imagen.model import ModelParts, build_model, build_unet
 from instruct_imagen.pipeline import InstructImagenPipeline, fast_scheduler
@@ -133,3 +134,20 @@ def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[],
 
 
 _DATABASES = count()
+
+
+@pytest.fixture(scope="session")
+def if_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny DeepFloyd IF: the folder of stage I, with stage II in `super-resolution` beside it."""
+    folder = tmp_path_factory.mktemp("if")
+    base = save_if(folder / "base")
+    save_if_super_resolution(folder / "super-resolution", base)
+    return folder / "base"
+
+
+@pytest.fixture(scope="session")
+def sd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Stable Diffusion."""
+    folder = tmp_path_factory.mktemp("sd") / "sd"
+    save_stable_diffusion(folder)
+    return folder

@@ -219,7 +219,14 @@ def test_the_glyph_net_learns_a_batch(builtin_pack):
         optimizer.step()
         log.append([loss.item() for loss in losses])
     first, last = log[0], log[-1]
-    assert first[0] > 1.5 and last[0] < 0.5 and first[1] > 2.5 and last[1] < 0.7 and last[2] < first[2] and last[3] < 0.8 * first[3]
+    assert (
+        first[0] > 1.5
+        and last[0] < 0.5
+        and first[1] > 2.5
+        and last[1] < 0.7
+        and last[2] < first[2]
+        and last[3] < 0.8 * first[3]
+    )
 
 
 def test_training_repeats_itself_and_its_weights_come_back(builtin_pack, tmp_path):

@@ -17,6 +17,7 @@ from pathlib import Path
 from .arguments import DTYPES, natural, positive, positive_number, share
 from .cli_data import add_data
 from .cli_evaluate import add_evaluate
+from .cli_import import add_import
 from .cli_rate import add_rate
 from .cli_serve import add_serve
 from .cli_studio import add_studio
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="instruct-imagen", description=__doc__.splitlines()[0])
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    added = [add(commands) for add in (_add_generate, _add_demo, _add_train, add_serve, add_studio)]
+    added = [add(commands) for add in (_add_generate, _add_demo, _add_train, add_import, add_serve, add_studio)]
     added.append(add_evaluate(commands, _add_model_options))
     for command in (*added, *add_data(commands), *add_rate(commands)):
         command.add_argument("--quiet", action="store_true", help="no progress, only errors")

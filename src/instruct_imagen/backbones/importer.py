@@ -21,7 +21,7 @@ from ..pipeline import InstructImagenPipeline, ModelError
 from ..super_resolution import IFSuperResolutionUNet
 from ..unet import InstructUNet
 from .markers import add_markers
-from .source import BackboneError, SourceKind, check_source, load_source, read_index
+from .source import BackboneError, SourceKind, check_source, kind_of, load_source, read_index
 
 
 def import_pipeline(
@@ -109,13 +109,36 @@ def _parameter(original: DiffusionPipeline, name: str) -> Any:
     return inspect.signature(type(original).__call__).parameters[name].default
 
 
-def left_out(source: Path, kind: SourceKind) -> list[str]:
+def left_out(source: Path, super_resolution: bool = False) -> list[str]:
     """Components of a source that an import leaves out, such as its safety checker."""
-    return [
-        name
-        for name, entry in read_index(source).items()
-        if isinstance(entry, list) and entry[0] is not None and name not in kind.components
+    index = read_index(source)
+    kind = kind_of(index, source, super_resolution)
+    present = [name for name, entry in index.items() if isinstance(entry, list) and entry[0] is not None]
+    return [name for name in present if name not in kind.components and name not in ("tokenizer", "text_encoder")]
+
+
+def model_card(pipeline: InstructImagenPipeline, source: Path, super_resolution: Path | None = None) -> str:
+    """What an imported model is, in Markdown; lies in its folder as README.md."""
+    sources = [source] if super_resolution is None else [source, super_resolution]
+    names = " and ".join(f"`{folder.name}` ({read_index(folder)['_class_name']})" for folder in sources)
+    omitted = sorted({name for number, folder in enumerate(sources) for name in left_out(folder, bool(number))})
+    added = pipeline.unet.num_context_parameters()
+    total = sum(p.numel() for p in pipeline.unet.parameters()) - added
+    lines = [
+        f"# {source.name}, imported",
+        "",
+        f"Taken over from {names} by `instruct-imagen import`. It draws what the original draws;",
+        "references change nothing before it is trained: `instruct-imagen train --preset adapt --init DIR --out RUN`.",
+        "",
+        f"* Denoiser: {total:,} parameters, and {added:,} new ones that read references.",
+        f"* Pictures of {pipeline.output_size_px} pixels; {pipeline.config.default_steps} steps and a guidance of "
+        f"{pipeline.config.default_guidance} by default, as the original's.",
+        "* The tokenizer knows the markers [ref#1] to [ref#9] as tokens of their own.",
+        "* The original's licence holds for this copy, too.",
     ]
+    if omitted:
+        lines.append(f"* Left out: {', '.join(omitted)}. Pictures are neither checked nor marked.")
+    return "\n".join(lines) + "\n"
 
 
 def check_destination(out: Path) -> None:
@@ -129,12 +152,13 @@ def check_destination(out: Path) -> None:
     make_folder(out.parent)
 
 
-def save_import(pipeline: InstructImagenPipeline, out: Path) -> None:
-    """Saves a pipeline whole or not at all."""
+def save_import(pipeline: InstructImagenPipeline, out: Path, card: str) -> None:
+    """Saves a pipeline and its card, whole or not at all."""
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         pipeline.save_pretrained(str(partial))
+        (partial / "README.md").write_text(card, encoding="utf-8")
         if out.is_dir():
             out.rmdir()
         partial.rename(out)

@@ -94,7 +94,7 @@ def _download(name: str, variant: str | None, super_resolution: bool) -> Path:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
     try:
-        index = _read_json(Path(hf_hub_download(name, "model_index.json")))
+        index = read_json(Path(hf_hub_download(name, "model_index.json")))
         parts = kind_of(index, name, super_resolution).components
         files = [pattern for part in parts for pattern in (f"{part}/*.json", f"{part}/*.txt", f"{part}/*.model")]
         stem = "" if variant is None else f".{variant}"
@@ -122,9 +122,9 @@ def read_index(folder: Path) -> dict[str, Any]:
     """
     index = folder / "model_index.json"
     if index.is_file():
-        return _read_json(index)
+        return read_json(index)
     if (folder / "config.json").is_file():
-        what = _read_json(folder / "config.json").get("_class_name", "network")
+        what = read_json(folder / "config.json").get("_class_name", "network")
         raise BackboneError(f"{folder} is a single {what}; name the folder of the whole pipeline above it")
     if any(folder.glob("*.safetensors")) or any(folder.glob("*.ckpt")):
         raise BackboneError(f"{folder} holds weights in one file; convert them to the layout of diffusers first")
@@ -172,8 +172,8 @@ def check_source(folder: Path, variant: str | None = None, super_resolution: boo
         if index[component][1] != expected:
             raise BackboneError(f"the {component} of {folder} is a {index[component][1]}; only {expected} is supported")
         weight_files(folder / component, variant)
-        _read_json(folder / component / "config.json")
-    check_unet(_read_json(folder / "unet" / "config.json"), kind.class_embed_type)
+        read_json(folder / component / "config.json")
+    check_unet(read_json(folder / "unet" / "config.json"), kind.class_embed_type)
     return kind
 
 
@@ -273,7 +273,12 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        BackboneError: missing or damaged.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -320,7 +320,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=TrainOptions.batch_size)
     parser.add_argument("--workers", type=int, default=1, help="processes that draw pictures")
-    parser.add_argument("--init", type=Path, metavar="FILE", help="weights to go on from; give another seed than theirs")
+    parser.add_argument(
+        "--init", type=Path, metavar="FILE", help="weights to go on from; give another seed than theirs"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--pack", default="auto", help="auto, font, builtin, or a folder of cut-outs")
     args = parser.parse_args()
