@@ -17,6 +17,7 @@ OPTIONS = {
     "--num-images --offload --out --quiet --ref --sampler --seed --size --sr-steps --stages --steps",
     "demo": "--device --dtype --help --model --offload --out --pack --quiet --stages --steps",
     "train": "--data --help --init --minutes --out --preset --quiet --resume --seed --set --steps",
+    "import": "--download --dtype --estimate --help --out --quiet --super-resolution --variant",
     "serve": "--alias --allow-anonymous --allow-url-references --batch --engine --exact --grace --help --host "
     "--keys --log-instructions --max-body --max-images --max-megapixels --max-replicas --max-size "
     "--max-steps --min-replicas --model --model-name --picture-dir --port --public-url --queue --quiet "
