@@ -19,6 +19,10 @@ OPTIONS = {
     "train": "--data --help --init --minutes --out --preset --quiet --resume --seed --set --steps",
     "data templates": "--help --quiet --split",
     "data build": "--count --help --out --pack --quiet --seed --size --source --strict",
+    "serve": "--alias --allow-anonymous --allow-url-references --batch --engine --exact --grace --help --host "
+    "--keys --log-instructions --max-body --max-images --max-megapixels --max-replicas --max-size "
+    "--max-steps --min-replicas --model --model-name --picture-dir --port --public-url --queue "
+    "--quiet --rate --ray-address --replica-cpus --replica-gpus --size --steps --watermark",
     "evaluate": "--count --guidance --help --image-guidance --model --out --quiet --steps --suite",
 }
 
