@@ -82,11 +82,12 @@ def model_folder(pipeline: InstructImagenPipeline, tmp_path_factory: pytest.Temp
 
 @pytest.fixture(scope="session")
 def second(parts: ModelParts) -> SuperResolutionUNet:
-    """An untrained super-resolution for `parts`, whose context layers say something."""
+    """An untrained super-resolution for `parts` that, unlike a fresh one, says something of its own."""
     torch.manual_seed(1)
     built = build_unet(PRESETS["debug-sr"].model)
     for _, processor in built.context_layers:
         torch.nn.init.normal_(processor.to_out_context.weight, std=0.2)
+    torch.nn.init.normal_(built.backbone.conv_out.weight, std=0.1)
     assert isinstance(built, SuperResolutionUNet)
     return built.eval()
 

@@ -78,6 +78,8 @@ def damage_size(base: Path, second: Path) -> None:
         (lambda base, second: (base / "model_index.json").write_text("{"), "missing or damaged"),
         (lambda base, second: (base / "model_index.json").write_text('{"unet": [null, null]}'), "no base network"),
         (lambda base, second: (base / "unet" / "config.json").unlink(), "missing or damaged"),
+        (lambda base, second: (base / "unet" / "config.json").write_text("{}"), "holds no patch_size"),
+        (lambda base, second: (second / "super_resolution" / "config.json").write_text("[]"), "no JSON object"),
     ],
 )
 def test_what_makes_no_cascade_is_refused_and_leaves_nothing(parts_on_disk, tmp_path: Path, damage, words: str):
@@ -126,10 +128,10 @@ def test_a_card_says_only_what_is_known(parts_on_disk):
     own = json.loads((base / "training.json").read_text())
     own["preset"]["data"]["stage2"] = [{"name": "mine", "ratio": 1.0, "source": "mine/train.jsonl"}]
     (base / "training.json").write_text(json.dumps(own))
-    assert "photograph" not in model_card(base)
+    assert "photograph" not in model_card(base, "x")
     (base / "training.json").unlink()
-    assert "photograph" not in model_card(base)
-    assert "not recorded" in model_card(base)
+    assert "photograph" not in model_card(base, "x")
+    assert "not recorded" in model_card(base, "x")
 
 
 def test_too_large_a_model_is_refused_and_the_old_one_stays(parts_on_disk, tmp_path: Path, capsys):

@@ -100,6 +100,14 @@ def test_the_small_picture_is_concatenated_before_patches_are_folded(second, par
         second(sample, timesteps, conditioning.text_BLE, conditioning.cache)
 
 
+def test_a_fresh_network_predicts_the_enlarged_picture(parts, inputs):
+    torch.manual_seed(0)
+    low_res = inputs[-1]
+    clean = LowResolution(low_res.images_BCHW, torch.zeros(3))
+    fresh = build_unet(CONFIG).eval()
+    torch.testing.assert_close(predict(fresh, parts, inputs, clean), fresh.enlarge(low_res.images_BCHW))
+
+
 def test_level_zero_is_the_clean_picture_and_level_one_is_noise():
     clean, noise = torch.rand(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
     augmented = LowResolution.augmented(clean, noise, torch.tensor([0.0, 1.0]))
@@ -190,6 +198,7 @@ def test_references_are_read_at_full_size_and_by_context_networks_alone(cascade,
     coarse = fine.resize((32, 32), Image.Resampling.BOX).resize((64, 64), Image.Resampling.NEAREST)
     assert (enlarged(cascade, fine) - enlarged(cascade, coarse)).abs().max() > TOLERANCE
     text_only = build_unet(replace(CONFIG, context_places="none")).eval()
+    torch.nn.init.normal_(text_only.backbone.conv_out.weight, std=0.1)
     assert not text_only.reads_context
     assert text_only.num_context_parameters() == 0
     second = InstructImagenPipeline(
@@ -258,6 +267,8 @@ def test_a_super_resolution_alone_enlarges_and_draws_nothing(cascade, parts, ins
         loaded(instructions[0], 2)
     with pytest.raises(ModelError, match="base model or"):
         InstructImagenPipeline(parts.tokenizer, parts.text_encoder)
+    with pytest.raises(ModelError, match="its scheduler"):
+        InstructImagenPipeline(parts.tokenizer, parts.text_encoder, super_resolution=cascade.super_resolution)
 
 
 def test_networks_that_do_not_fit_are_refused(cascade, parts):
@@ -276,6 +287,24 @@ def test_steps_are_counted_over_both_stages(cascade, instructions):
 
     draw(cascade, instructions[2], (1,), callback_on_step_end=callback)
     assert seen == [(0, 32), (1, 32), (2, 32), (3, 64), (4, 64), (5, 64)]
+
+
+def test_offloaded_networks_are_fetched_for_references_and_projections_too(cascade_folder: Path, parts, inputs):
+    """With the kind of hook that `enable_model_cpu_offload` sets, on a machine without an accelerator."""
+    from accelerate.hooks import ModelHook, add_hook_to_module
+
+    class Fetch(ModelHook):
+        def pre_forward(self, module, *args, **kwargs):
+            module.to(torch.float32)
+            return args, kwargs
+
+    network = SuperResolutionUNet.from_pretrained(cascade_folder / "super_resolution")
+    expected = predict(network, parts, inputs)
+    torch.nn.Module.to(network, torch.float64)  # of no use until it is fetched
+    with pytest.raises(RuntimeError):
+        predict(network, parts, inputs)
+    add_hook_to_module(network, Fetch())
+    torch.testing.assert_close(predict(network, parts, inputs), expected)
 
 
 @pytest.mark.parametrize(

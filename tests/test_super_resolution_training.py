@@ -27,7 +27,7 @@ from instruct_imagen.training.checkpoint import list_checkpoints, read_position
 from instruct_imagen.training.loader import Collate, StageDataset
 from instruct_imagen.training.trainer import Trainer, TrainingError
 
-GOLDEN_LOSS = 0.7590
+GOLDEN_LOSSES = (0.4235, 0.4554, 0.3306, 0.3448)
 
 
 def preset(base: Path, *overrides: str) -> Preset:
@@ -64,8 +64,9 @@ def trained(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     return out, losses
 
 
-def test_golden_loss(trained):
-    assert trained[1][0] == pytest.approx(GOLDEN_LOSS, rel=0.02)
+def test_golden_losses(trained):
+    """Guards refactorings; the first one is that of the enlarged pictures, which a fresh network predicts."""
+    assert trained[1] == pytest.approx(GOLDEN_LOSSES, rel=0.02)
 
 
 def test_the_export_is_the_cascade_of_the_base_and_the_new_network(trained, model_folder: Path, pipeline):

@@ -47,7 +47,7 @@ def copy_base(model: Path, out: Path) -> None:
     ignored = shutil.ignore_patterns(SECOND_NETWORK, SECOND_SCHEDULER, INDEX)
     try:
         shutil.copytree(model, partial, copy_function=link_or_copy, ignore=ignored)
-    except (OSError, shutil.Error) as error:
+    except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise CascadeError(f"{model} cannot be copied: {error}") from error
     base = {key: value for key, value in index.items() if key not in (SECOND_NETWORK, SECOND_SCHEDULER)}
@@ -69,26 +69,36 @@ def join(base: Path, second: Path, out: Path) -> None:
         CascadeError: a part is missing, or the two do not fit.
     """
     parts = {name: _class_of(second / name) for name in (SECOND_NETWORK, SECOND_SCHEDULER)}
-    check_fit(base, read_json(second / SECOND_NETWORK / "config.json")["low_res_px"])
+    check_fit(base, entry(second / SECOND_NETWORK / "config.json", "low_res_px"))
     if (second / INDEX).is_file():
         check_same_text(base, second)
     partial = out.with_name(f".{out.name}.joined")
     copy_base(base, partial)
-    for name in parts:
-        shutil.copytree(second / name, partial / name, copy_function=link_or_copy)
-    libraries = {SECOND_NETWORK: "instruct_imagen.super_resolution", SECOND_SCHEDULER: "diffusers"}
-    entries = {name: [libraries[name], class_name] for name, class_name in parts.items()}
-    _write_json(partial / INDEX, {**read_index(partial), **entries})
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    try:
+        for name in parts:
+            shutil.copytree(second / name, partial / name, copy_function=link_or_copy)
+        libraries = {SECOND_NETWORK: "instruct_imagen.super_resolution", SECOND_SCHEDULER: "diffusers"}
+        entries = {name: [libraries[name], class_name] for name, class_name in parts.items()}
+        _write_json(partial / INDEX, {**read_index(partial), **entries})
+        shutil.rmtree(out, ignore_errors=True)
+        partial.rename(out)
+    except OSError as error:
+        raise CascadeError(f"{second} cannot be copied: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def check_fit(base: Path, low_res_px: int) -> None:
     """Raises CascadeError unless a base model draws pictures of the size that is enlarged."""
-    config = read_json(base / "unet" / "config.json")
-    size_px = config["patch_size"] * config["backbone_config"]["sample_size"]
+    size_px = picture_size(base / "unet")
     if size_px != low_res_px:
         raise CascadeError(f"the base model {base} draws {size_px} pixels, but {low_res_px} are enlarged")
+
+
+def picture_size(network: Path) -> int:
+    """Side in pixels of the pictures of a saved network."""
+    config = network / "config.json"
+    return int(entry(config, "patch_size") * entry(config, "backbone_config", "sample_size"))
 
 
 def check_same_text(first: Path, second: Path) -> None:
@@ -123,12 +133,26 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def entry(path: Path, *keys: str) -> Any:
+    """A value inside a JSON file.
+
+    Raises:
+        CascadeError: the file is missing or damaged, or has no such value.
+    """
+    value: Any = read_json(path)
+    for key in keys:
+        if not isinstance(value, dict) or key not in value:
+            raise CascadeError(f"{path} is damaged: it holds no {'.'.join(keys)}")
+        value = value[key]
+    return value
+
+
 def _class_of(component: Path) -> str:
     """Name of a saved component's class."""
     configs = [component / name for name in ("config.json", "scheduler_config.json") if (component / name).is_file()]
     if not configs:
         raise CascadeError(f"{component.parent} has no {component.name}")
-    return str(read_json(configs[0])["_class_name"])
+    return str(entry(configs[0], "_class_name"))
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

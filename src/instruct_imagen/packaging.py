@@ -1,4 +1,4 @@
-"""From trained networks to a model that can be shipped: one folder, within its size, with a card that says what it is.
+r"""From trained networks to a model that can be shipped: one folder, within its size, with a card that says what it is.
 
     python -m instruct_imagen.packaging package --base train/nano/pipeline --super-resolution train/nano-sr/pipeline \
         --out src/instruct_imagen/weights/instruct-imagen-nano
@@ -15,11 +15,12 @@ import argparse
 import json
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .cascade import SECOND_NETWORK, CascadeError, copy_base, join, read_index, read_json
+from .cascade import SECOND_NETWORK, CascadeError, copy_base, entry, join, picture_size, read_index, read_json
 from .data.recipe import WORLD
 from .errors import UserError
 from .files import write_atomically
@@ -72,6 +73,7 @@ def package(
             (partial / name).unlink(missing_ok=True)  # what is packaged now has not been measured
         if (out / SCORES).is_file():
             shutil.copy(out / SCORES, partial / SCORES_BEFORE)
+        write_card(partial, out.name)
         size = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file()) / 2**20
         if size > max_mib:
             raise CascadeError(f"the model takes {size:.1f} MiB, more than {max_mib:g}")
@@ -81,7 +83,6 @@ def package(
         raise CascadeError(f"the model cannot be packaged: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    write_card(out)
     return size
 
 
@@ -99,14 +100,14 @@ def _set_noise_level(folder: Path, level: float) -> None:
     write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
-def write_card(folder: Path) -> Path:
-    """Writes the model card of a folder; returns its path."""
-    text = model_card(folder)
+def write_card(folder: Path, name: str = "") -> Path:
+    """Writes the model card of a folder, called `name` or as the folder is; returns its path."""
+    text = model_card(folder, name or folder.resolve().name)
     write_atomically(folder / CARD, lambda partial: partial.write_text(text, encoding="utf-8"))
     return folder / CARD
 
 
-def model_card(folder: Path) -> str:
+def model_card(folder: Path, name: str) -> str:
     """The card, in Markdown, from what lies in the folder.
 
     Raises:
@@ -114,10 +115,10 @@ def model_card(folder: Path) -> str:
     """
     index = read_index(folder)
     parts = {"unet": folder, SECOND_NETWORK: folder / SECOND_NETWORK}
-    parts = {name: place for name, place in parts.items() if name in index}
-    lines = [f"# {folder.name}", "", *_introduction(index, list(parts.values())), "", "## Parts", ""]
+    parts = {network: place for network, place in parts.items() if network in index}
+    lines = [f"# {name}", "", *_introduction(index, list(parts.values())), "", "## Parts", ""]
     lines += ["| network | picture | parameters | trained |", "|---|---|---|---|"]
-    lines += [_part_row(name, folder, place) for name, place in parts.items()]
+    lines += [_part_row(network, folder, place) for network, place in parts.items()]
     lines += ["", "Positions and presets are in `training.json`, validation errors in `validation.jsonl`, beside each."]
     lines += ["", "## Scores", "", *_score_lines(folder)]
     if (folder / MEASURED).is_file():
@@ -128,27 +129,26 @@ def model_card(folder: Path) -> str:
 def _introduction(index: dict[str, Any], places: Sequence[Path]) -> list[str]:
     """What it is and what it has seen."""
     what = "A cascade of two networks" if SECOND_NETWORK in index else "A base model"
-    recipes = [
-        read_json(place / TRAINING_FILE)["preset"]["data"] for place in places if (place / TRAINING_FILE).is_file()
-    ]
-    if not recipes or any(source != WORLD for recipe in recipes for source in _sources(recipe)):
-        return [f"{what}; what it was trained on is in `training.json`."]
-    return [
-        f"{what} trained in the rendered glyph world (docs/glyph-world.md) and on nothing else: a means to check the",
-        "method and the code, not a general picture generator. It has never seen a photograph. The glyphs, styles,",
-        "faces and wordings that are held out there were held out of every stage.",
-    ]
+    recorded = all((place / TRAINING_FILE).is_file() for place in places)
+    recipes = [entry(place / TRAINING_FILE, "preset").get("data", {}) for place in places] if recorded else []
+    if not recorded or any(source != WORLD for recipe in recipes for source in _sources(recipe)):
+        return [f"{what}; what it was trained on is in `training.json`, as far as it was recorded."]
+    words = (
+        f"{what} trained in the rendered glyph world (docs/glyph-world.md) and on nothing else: a means to check the "
+        "method and the code, not a general picture generator. It has never seen a photograph. The glyphs, styles, "
+        "faces and wordings that are held out there were held out of every stage."
+    )
+    return textwrap.wrap(words, 120)
 
 
 def _sources(recipe: dict[str, Any]) -> Iterator[str]:
     """Every source of a recipe in JSON form."""
     for value in recipe.values():
-        yield from [value] if isinstance(value, str) else (entry["source"] for entry in value)
+        yield from [value] if isinstance(value, str) else (data_set["source"] for data_set in value)
 
 
 def _part_row(name: str, folder: Path, place: Path) -> str:
-    config = read_json(folder / name / "config.json")
-    size_px = config["patch_size"] * config["backbone_config"]["sample_size"]
+    config, size_px = read_json(folder / name / "config.json"), picture_size(folder / name)
     picture = f"{config['low_res_px']} to {size_px} px" if "low_res_px" in config else f"{size_px} px"
     if config.get("context_places") == "none":
         picture += ", text only"

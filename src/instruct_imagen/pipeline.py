@@ -92,7 +92,8 @@ class InstructImagenPipeline(DiffusionPipeline):
         default_steps, default_guidance: of the base model, where a call names neither.
 
     Raises:
-        ModelError: neither network is there, or the second does not enlarge pictures of the first one's size.
+        ModelError: neither network is there, one lacks its scheduler, or the second does not enlarge pictures of the
+            first one's size.
     """
 
     model_cpu_offload_seq = "text_encoder->unet->vae->super_resolution"
@@ -114,6 +115,9 @@ class InstructImagenPipeline(DiffusionPipeline):
         super().__init__()
         if unet is None and super_resolution is None:
             raise ModelError("a pipeline needs a base model or a super-resolution network")
+        pairs = ((unet, scheduler), (super_resolution, super_resolution_scheduler))
+        if any(network is not None and steps is None for network, steps in pairs):
+            raise ModelError("each network of a pipeline needs its scheduler")
         self.register_modules(
             tokenizer=tokenizer,
             text_encoder=text_encoder,
@@ -255,7 +259,7 @@ class InstructImagenPipeline(DiffusionPipeline):
         """Enlarges given pictures: the second network alone.
 
         Args:
-            image: one a instruction, of any size (brought to the base model's as references are), or a tensor
+            image: one per instruction, of any size (brought to the base model's as references are), or a tensor
                 [N, 3, s, s] in -1..1 of the base model's size.
             instruction: what each picture shows, with its references.
             options: how it is sampled.

@@ -92,7 +92,8 @@ class SuperResolutionUNet(InstructUNet):
         low_res_px: side of the pictures to enlarge.
         noise_level: of the augmentation in sampling, where the caller names none.
         residual: the backbone predicts what the enlarged small picture lacks, not the picture (departure; for
-            prediction of the clean picture). Of a noisy small picture only the expected share is added.
+            prediction of the clean picture). Of a noisy small picture only the expected share is added. A fresh network
+            then predicts just the enlarged picture.
         text_tokens, lowercase_text: see `InstructUNet`.
     """
 
@@ -123,6 +124,9 @@ class SuperResolutionUNet(InstructUNet):
             text_tokens=text_tokens,
             lowercase_text=lowercase_text,
         )
+        if residual:
+            torch.nn.init.zeros_(self.backbone.conv_out.weight)
+            torch.nn.init.zeros_(self.backbone.conv_out.bias)
 
     @property
     def num_channels(self) -> int:

@@ -134,7 +134,7 @@ class InstructUNet(ModelMixin, ConfigMixin):
             sum(p.numel() for p in self.context_text_proj.parameters()) if self.context_text_proj else 0
         )
 
-    @apply_forward_hook  # with offloading, the weights have to be where they are needed before `forward` is called
+    @apply_forward_hook  # with CPU offload the network is fetched for this as for `forward`
     def encode_context(
         self, samples_RCHW: torch.Tensor, text_RLE: torch.Tensor, text_mask_RL: torch.Tensor
     ) -> torch.Tensor:

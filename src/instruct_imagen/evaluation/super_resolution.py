@@ -1,4 +1,4 @@
-"""What super-resolution keeps: text-only against context-reading, on held-out subjects and on masked editing.
+r"""What super-resolution keeps: text-only against context-reading, on held-out subjects and on masked editing.
 
     python -m instruct_imagen.evaluation.super_resolution --out out/super_resolution \
         --model text=train/nano-sr-text/pipeline --model context=train/nano-sr/pipeline --noise-level 0 0.1 0.2
