@@ -22,7 +22,7 @@ from instruct_imagen.latents import to_pixels, to_samples
 from instruct_imagen.pipeline import InstructImagenPipeline
 from instruct_imagen.super_resolution import SuperResolutionOptions
 
-# Measured here: 0 with the weights where the original's are; where a file's tensors lie in memory can move the last bit.
+# Measured: 0. Where the tensors of a file lie in memory can move the last bit, so this is what a test can rely on.
 TOLERANCE = 1e-5
 TEXTS = ("A red Fox on a beach", "the DOG next to the cat")
 LONG = " ".join(["the quick brown fox jumps over the lazy dog"] * 12)

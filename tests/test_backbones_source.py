@@ -137,10 +137,10 @@ def test_other_places_are_refused(if_folder: Path, sd_folder: Path, tmp_path: Pa
         check_source(tmp_path)
     with pytest.raises(BackboneError, match="is a base model; --super-resolution takes a IFSuperResolutionPipeline"):
         import_pipeline(if_folder, sd_folder)
+    second = tmp_path / "second"
+    shutil.copytree(if_folder.with_name("super-resolution"), second)
+    edit_json(second / "unet" / "config.json", class_embed_type=None)
     with pytest.raises(BackboneError, match="class_embed_type=None"):
-        second = tmp_path / "second"
-        shutil.copytree(if_folder.with_name("super-resolution"), second)
-        edit_json(second / "unet" / "config.json", class_embed_type=None)
         import_pipeline(if_folder, second)
 
 
