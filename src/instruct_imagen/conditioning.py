@@ -7,13 +7,13 @@ References are ragged: each is encoded once, in one batch over all instructions,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from .attention import KeyValueCache, repeat_rows
@@ -133,7 +133,7 @@ class ConditioningEncoder:
         unet: the network whose down path encodes the references (§3.1).
     """
 
-    def __init__(self, text_encoder: nn.Module, unet: InstructUNet):
+    def __init__(self, text_encoder: Callable[..., Any], unet: InstructUNet):
         self.text_encoder = text_encoder
         self.unet = unet
 

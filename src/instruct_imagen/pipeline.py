@@ -20,11 +20,14 @@ from diffusers.utils import BaseOutput
 from diffusers.utils import logging as diffusers_logging
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 from transformers.utils import logging as transformers_logging
 
 from .conditioning import Conditioning, ConditioningEncoder, Prompt, make_prompt_batch
 from .errors import UserError
+from .extras import require
 from .guidance import ConstantGuidance, Guidance, combine
 from .instruction import Instruction
 from .unet import InstructUNet
@@ -33,6 +36,7 @@ SHIPPED_MODELS = Path(__file__).parent / "weights"
 DEFAULT_MODEL = "instruct-imagen-nano"
 DEFAULT_STEPS = 24
 PAPER_STEPS = 256
+LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 class ModelError(UserError):
@@ -58,6 +62,16 @@ def fast_scheduler(config: dict[str, Any]) -> DPMSolverMultistepScheduler:
         sample_max_value=1.0,
         lambda_min_clipped=-5.1,
         timestep_spacing="trailing",
+    )
+
+
+def paper_scheduler(config: dict[str, Any]) -> DDPMScheduler:
+    """DDPM on the training schedule of `config`, which is what training adds noise by too (A.2.2)."""
+    return DDPMScheduler(
+        num_train_timesteps=config["num_train_timesteps"],
+        beta_schedule=config["beta_schedule"],
+        prediction_type=config["prediction_type"],
+        clip_sample=True,
     )
 
 
@@ -134,13 +148,37 @@ class InstructImagenPipeline(DiffusionPipeline):
 
     def use_paper_sampler(self) -> None:
         """DDPM with the cosine schedule, for 256 steps (A.2.2)."""
-        config = self.scheduler.config
-        self.scheduler = DDPMScheduler(
-            num_train_timesteps=config["num_train_timesteps"],
-            beta_schedule=config["beta_schedule"],
-            prediction_type=config["prediction_type"],
-            clip_sample=True,
-        )
+        self.scheduler = paper_scheduler(self.scheduler.config)
+
+    def load_lora(self, folder: str | Path, scale: float = 1.0) -> None:
+        """Adds a LoRA adapter, as fine-tuning writes it, to the network; the last one added is the one that acts.
+
+        Args:
+            folder: with `pytorch_lora_weights.safetensors`.
+            scale: how strongly it acts.
+
+        Raises:
+            ModelError: there is none, it is damaged, or made for a network of other layers.
+            UserError: peft is not installed.
+        """
+        require("peft", "lora", "A LoRA adapter")
+        file = Path(folder) / LORA_FILE
+        if not file.is_file():
+            raise ModelError(f"there is no adapter in {folder}: it has no {LORA_FILE}")
+        try:
+            weights = load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"the adapter {file} is damaged: {error}") from error
+        for name, weight in weights.items():
+            layer_name, _, side = name.removesuffix(".weight").rpartition(".")
+            layer = dict(self.unet.named_modules()).get(layer_name)
+            layer = getattr(layer, "base_layer", layer)
+            widths = {"lora_A": getattr(layer, "in_features", None), "lora_B": getattr(layer, "out_features", None)}
+            if side not in widths or widths[side] != weight.shape[1 if side == "lora_A" else 0]:
+                raise ModelError(f"the adapter {folder} is not for this model: {layer_name or name} does not fit")
+        name = f"lora{len(getattr(self.unet, 'peft_config', {}))}"
+        self.unet.load_lora_adapter(str(folder), prefix=None, adapter_name=name, local_files_only=True)
+        self.unet.set_adapters([name], [scale])
 
     def encode(self, prompts: Sequence[Prompt]) -> Conditioning:
         """Text states, context features and all keys and values: everything that does not depend on the step."""

@@ -22,7 +22,7 @@ from .templates import TRAINING_TASKS
 from .world_tasks import WorldExample, WorldTasks, render_size
 
 BLOCK = 1000  # examples within which the ratios hold exactly, to a thousandth
-_STAGE_SALT: Mapping[str, int] = {"pretrain": 1, "stage1": 2, "stage2": 3}
+_STAGE_SALT: Mapping[str, int] = {"pretrain": 1, "stage1": 2, "stage2": 3, "finetune": 5}
 
 
 class WorldSource:
@@ -101,7 +101,7 @@ def stage_source(recipe: DataRecipe, stage: str, pack: GlyphPack, size_px: int, 
 
     Args:
         recipe: where they come from.
-        stage: "pretrain", "stage1" or "stage2".
+        stage: "pretrain", "stage1", "stage2" or "finetune", which draws the mixture of stage 2.
         pack: the glyphs of the world; only its training split is drawn.
         size_px: side of the model's pictures; the examples' keep their own until they are batched.
         seed: of the run.

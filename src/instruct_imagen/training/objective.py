@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
@@ -11,6 +12,7 @@ from torch import nn
 from ..conditioning import ConditioningEncoder, PromptBatch, to_unit_range
 from ..presets import StageConfig
 from ..unet import InstructUNet
+from .text_cache import CachedTextEncoder, TextCache
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,34 @@ class TrainingBatch:
             self.levels.pin_memory(),
             self.tasks,
         )
+
+
+def with_blank_reference(batch: TrainingBatch) -> TrainingBatch:
+    """Adds an example, the first one again, with one black reference without a text.
+
+    Where other processes encode references, one whose examples have none must do the same work (FSDP gathers weights
+    together). The example is left out of the loss, so its gradients are zero.
+    """
+    one = torch.ones(1, 1, dtype=torch.long, device=batch.levels.device)
+    longer: TrainingBatch = _first_again(batch)
+    prompts = replace(
+        longer.prompts,
+        reference_ids=one,  # the end of the text
+        reference_mask=one.bool(),
+        reference_images=torch.zeros_like(batch.targets[:1]),
+        reference_rows=one[0] * len(batch.tasks),
+        reference_slots=one[0] * 0,
+    )
+    return replace(longer, prompts=prompts)
+
+
+def _first_again(value: Any) -> Any:
+    """Tensors with their first row once more at the end, also inside dataclasses; other values as they are."""
+    if isinstance(value, torch.Tensor):
+        return torch.cat([value, value[:1]])
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _first_again(getattr(value, f.name)) for f in fields(value)})
+    return value
 
 
 def clean_from_prediction(
@@ -97,19 +127,29 @@ class TrainingModule(nn.Module):
         unet, text_encoder: the networks.
         scheduler: the noise schedule and the prediction type.
         stage: the loss cap, and whether the text encoder learns.
+        text_cache: for the states of a frozen text encoder.
     """
 
-    def __init__(self, unet: InstructUNet, text_encoder: nn.Module, scheduler: DDPMScheduler, stage: StageConfig):
+    def __init__(
+        self,
+        unet: InstructUNet,
+        text_encoder: nn.Module,
+        scheduler: DDPMScheduler,
+        stage: StageConfig,
+        text_cache: TextCache | None = None,
+    ):
         super().__init__()
         self.unet = unet
         self.text_encoder = text_encoder.requires_grad_(stage.train_text_encoder)
         self.scheduler = scheduler
         self.max_loss_weight = stage.max_loss_weight
+        cached = text_cache is not None and not stage.train_text_encoder
+        self.cached_texts = CachedTextEncoder(text_encoder, text_cache) if text_cache and cached else None
 
     def forward(self, batch: TrainingBatch) -> torch.Tensor:
-        """Loss of every example [B], the mean over its noise levels."""
+        """Loss of every example that has a task [B], the mean over its noise levels."""
         num_levels = batch.levels.shape[1]
-        encoder = ConditioningEncoder(self.text_encoder, self.unet)
+        encoder = ConditioningEncoder(self.cached_texts or self.text_encoder, self.unet)
         conditioning = encoder.encode(batch.prompts).repeat(num_levels)
         clean = to_unit_range(batch.targets).repeat_interleave(num_levels, dim=0)
         noise = batch.noise.flatten(0, 1)
@@ -118,4 +158,7 @@ class TrainingModule(nn.Module):
         noisy = self.scheduler.add_noise(clean, noise, timesteps)
         prediction = self.unet(noisy, timesteps, conditioning.text_BLE, conditioning.cache).float()
         loss = denoising_loss(prediction, clean, noise, noisy, timesteps, self.scheduler, self.max_loss_weight)
-        return loss.view(-1, num_levels).mean(1)
+        loss = loss.view(-1, num_levels).mean(1)
+        if len(loss) > len(batch.tasks):  # see with_blank_reference
+            return loss[:-1] + 0 * loss[-1]
+        return loss
