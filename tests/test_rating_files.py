@@ -228,7 +228,7 @@ def test_a_uid_is_a_file_name_or_refused(key):
         uid = uid_of("task", key)
     except RatingError:
         return
-    assert Path(uid).name == uid and not uid.startswith(".") and uid == uid_of("task", uid)
+    assert Path(uid).name == uid and not uid.startswith(".") and uid == uid_of("other", uid)
 
 
 # Instructions
@@ -253,12 +253,41 @@ def test_instructions_come_from_jsonl_in_both_layouts(tmp_path):
     assert second.instruction.references[0].text == "dog"
 
 
+def test_a_folder_of_jsonl_has_a_task_in_each_file(tmp_path):
+    line = {"task_type": "style", "key": "style_held_out-3", "instruction": "Draw a dog"}
+    (tmp_path / "style_held_out.jsonl").write_text(json.dumps(line) + "\n")
+    (tmp_path / "style_held_out.facts.jsonl").write_text("{}\n")
+    [item] = read_inputs(tmp_path)
+    assert (item.task, item.uid) == ("style_held_out", "3.png")
+    drawn = ZipResults(archive(tmp_path / "a.zip", {"images/style_held_out/3.png": b""}))
+    assert set(match_results(drawn, [(item.task, item.uid)], partial=False)) == {(item.task, item.uid)}
+
+
+def test_references_in_a_row_are_shown_with_their_place(tmp_path):
+    entries = [{"marker": 1, "text": "dog"}, {"marker": 2, "text": "style"}]
+    lookup = {"0.png": {"suite": "quick", "instruction": "A [ref#1] dog in [ref#2]", "references": entries}}
+    for folder in ("input", "ModelA"):
+        (tmp_path / "quick_style" / folder).mkdir(parents=True)
+        plain_picture(5).save(tmp_path / "quick_style" / folder / "0.png")
+    path = tmp_path / "quick_style" / "dataset_lookup.json"
+    path.write_text(json.dumps(lookup))
+    [item] = read_experiments(tmp_path)
+    assert [ref.text for ref in item.instruction.references] == [
+        "dog (number 1 in the row)",
+        "style (number 2 in the row)",
+    ]
+    entries[0]["image"] = entries[1]["image"] = "../../secret.png"
+    path.write_text(json.dumps(lookup))
+    with pytest.raises(RatingError, match="outside"):
+        list(read_experiments(tmp_path))
+
+
 def test_instructions_come_from_shards(tmp_path):
     with ShardWriter(tmp_path) as writer:
         for item in plain_inputs(2):
             key = f"{item.task}-{item.uid[0]}"
             writer.write(Example(item.instruction, item.target, item.task, key))
-    assert [item.uid for item in read_inputs(tmp_path)] == ["subject-0.png", "subject-1.png"]
+    assert [item.uid for item in read_inputs(tmp_path)] == ["0.png", "1.png"]
 
 
 @pytest.mark.parametrize(
@@ -305,6 +334,19 @@ def test_studies_without_sense_are_refused(tmp_path):
     assert not (tmp_path / "a.sqlite3").exists()
     create(plain_inputs(1), [answered], truth=True)
     assert study_size(open_database(str(tmp_path / "a.sqlite3"))).num_methods == 2
+
+
+def test_a_study_that_another_process_made_meanwhile_is_left_alone(tmp_path):
+    answered = MethodResults("A", FolderResults(write_method(tmp_path / "A", ["subject/0.png"], 1)))
+    name = str(tmp_path / "a.sqlite3")
+
+    def inputs():
+        create_study(name, StudyConfig(), plain_inputs(1), [answered])  # the other one
+        yield from plain_inputs(1)
+
+    with pytest.raises(RatingError, match="holds a study already"):
+        create_study(name, StudyConfig(), inputs(), [answered])
+    assert study_size(open_database(name)).num_outputs == 1
 
 
 def test_repeated_pictures_are_said(tmp_path, caplog):

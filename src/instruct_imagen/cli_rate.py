@@ -61,7 +61,7 @@ def _run(run: Command, options: argparse.Namespace) -> None:
 def _add_create(parts: argparse._SubParsersAction) -> argparse.ArgumentParser:
     command = _command(parts, "create", "make a study of instructions and the pictures of methods", _create)
     source = command.add_mutually_exclusive_group(required=True)
-    source.add_argument("--inputs", type=Path, metavar="PATH", help="instructions: JSONL, or a folder of shards")
+    source.add_argument("--inputs", type=Path, metavar="PATH", help="instructions: JSONL, a folder of it, or shards")
     source.add_argument("--imagenhub", type=Path, metavar="DIR", help="a folder of results as ImagenHub writes it")
     _add_methods_options(command)
     command.add_argument("--truth", action="store_true", help="the true pictures are rated too, as GroundTruth")

@@ -28,7 +28,7 @@ from .assignment import assign, touch
 from .database import Database
 from .imagenhub import LOOKUP, reference_folder
 from .raters import insert_rater
-from .records import Rating, RatingError, bare
+from .records import Rating, RatingError, bare, uid_of
 from .tables import by_rater, table_text
 
 
@@ -104,7 +104,7 @@ def import_ratings(database: Database, ratings: Sequence[Rating]) -> int:
         known = {row.name: row.id for row in connection.execute(sa.select(schema.raters.c.name, schema.raters.c.id))}
         touched: set[tuple[int, int]] = set()
         for rating in ratings:
-            place = places.get((rating.task, bare(rating.uid), rating.method))
+            place = places.get((rating.task, bare(uid_of(rating.task, rating.uid)), rating.method))
             if place is None:
                 raise RatingError(
                     f"The study has no picture {rating.uid!r} of {rating.method!r} in task {rating.task!r}; "

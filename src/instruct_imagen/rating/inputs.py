@@ -35,37 +35,50 @@ class StudyInput:
 
 
 def read_inputs(path: Path) -> Iterator[StudyInput]:
-    """Reads a JSONL file or a folder of shards, one instruction after the other.
+    """Reads a JSONL file, a folder of them, or a folder of shards, one instruction after the other.
 
     A line is `{"task_type", "instruction", "key"}` with `"references"` or `"input_images"`, and may name the true
     picture as `"output_image"`; paths are relative to the file and must lie in its folder. Without a key an
-    instruction is called after its place, "00000" and so on.
+    instruction is called after its place, "00000" and so on. In a folder of files each file is a task, TASK.jsonl, as
+    `evaluate --export` writes suites; TASK.facts.jsonl is left out.
 
     Raises:
         RatingError: there is nothing to read, or a line, a picture or a name cannot be used.
     """
-    if path.is_dir():
-        try:
-            source = ShardSource(path)
-            for index in range(len(source)):
-                example = source[index]
-                task = check_name(example.task, "The task")
-                yield StudyInput(task, uid_of(task, example.key), example.instruction, example.target)
-        except DataError as error:
-            raise RatingError(str(error)) from error
+    if not path.is_dir():
+        yield from _read_file(path, None)
         return
+    files = sorted(file for file in path.glob("*.jsonl") if not file.name.endswith(".facts.jsonl"))
+    for file in files:
+        yield from _read_file(file, file.stem)
+    if not files:
+        yield from _read_shards(path)
+
+
+def _read_shards(folder: Path) -> Iterator[StudyInput]:
+    try:
+        source = ShardSource(folder)
+        for index in range(len(source)):
+            example = source[index]
+            task = check_name(example.task, "The task")
+            yield StudyInput(task, uid_of(task, example.key), example.instruction, example.target)
+    except DataError as error:
+        raise RatingError(str(error)) from error
+
+
+def _read_file(path: Path, task: str | None) -> Iterator[StudyInput]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise RatingError(f"{path} cannot be read ({error}); name a JSONL file or a folder of shards.") from error
+        raise RatingError(f"{path} cannot be read ({error}); name a JSONL file or a folder.") from error
     for index, line in enumerate(line for line in lines if line.strip()):
-        yield _read_line(line, path, index)
+        yield _read_line(line, path, index, task)
 
 
-def _read_line(line: str, path: Path, index: int) -> StudyInput:
+def _read_line(line: str, path: Path, index: int, task: str | None) -> StudyInput:
     try:
         content = json.loads(line)
-        task = check_name(str(content["task_type"]), "The task")
+        task = check_name(task or str(content["task_type"]), "The task")
         uid = uid_of(task, str(content.get("key", f"{index:05d}")))
         target = content.get("output_image")
         kept = {name: value for name, value in content.items() if name not in ("task_type", "key", "output_image")}

@@ -66,12 +66,12 @@ def bare(name: str) -> str:
 
 
 def uid_of(task: str, key: str) -> str:
-    """An example's key as the name of a picture within its task: "mask/0" of the task mask is "0.png".
+    """An example's key as the name of a picture within its task: "mask/0" and "mask-0" of the task mask are "0.png".
 
     Raises:
         RatingError: nothing is left of it, or it is too long.
     """
-    uid = _UNSAFE.sub("_", key.removeprefix(f"{task}/")).strip("._")
+    uid = _UNSAFE.sub("_", key.removeprefix(f"{task}/").removeprefix(f"{task}-")).strip("._")
     if not bare(uid).strip("._") or len(uid) > 190:
         raise RatingError(f"The key {key[:80]!r} of task {task!r} cannot name a file; rename it.")
     return uid if uid.lower().endswith(PICTURE_SUFFIXES) else f"{uid}.png"

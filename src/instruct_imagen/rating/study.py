@@ -136,7 +136,7 @@ def create_study(
     """
     database = Database(name)
     database.check_new()
-    is_new = database.path is not None and not database.path.exists()
+    claimed: Path | None = None
     try:
         with _spool() as spool:
             rows, references, truths = _prepared_inputs(inputs, spool)
@@ -148,6 +148,7 @@ def create_study(
                 if not truths:
                     raise RatingError("No instruction names its true picture; leave --truth out.")
                 outputs = {**outputs, TRUTH: truths}
+            claimed = _claim(database)
             with database.creating() as connection:
                 connection.execute(sa.insert(schema.study), _study_row(config))
                 spool.store(connection)
@@ -157,13 +158,24 @@ def create_study(
                 _insert_outputs(connection, outputs, numbers)
         return study_size(database)
     except BaseException:
-        if is_new and database.path is not None:
+        if claimed is not None:
             database.close()
             for suffix in ("", "-wal", "-shm"):
-                Path(f"{database.path}{suffix}").unlink(missing_ok=True)
+                Path(f"{claimed}{suffix}").unlink(missing_ok=True)
         raise
     finally:
         database.close()
+
+
+def _claim(database: Database) -> Path | None:
+    """Makes the file of a new SQLite database, so that no other process makes it too; returns it if it was made."""
+    if database.path is None:
+        return None
+    try:
+        database.path.open("xb").close()
+    except FileExistsError:
+        return None  # `Database.creating` looks into it
+    return database.path
 
 
 def add_methods(database: Database, methods: Sequence[MethodResults], partial: bool = False) -> StudySize:

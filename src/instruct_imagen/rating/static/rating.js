@@ -113,7 +113,9 @@ function show(next, said = "") {
     say(said);
     return;
   }
+  const { picture } = state.item;
   showItem(state.item, zoom).then(updateSave, () => {
+    if (state.item?.picture !== picture) return; // the page went on before it was there
     retry = refresh;
     showAlert("The picture could not be loaded.");
   });
