@@ -9,6 +9,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,29 @@ def cascade_folder(cascade: InstructImagenPipeline, tmp_path_factory: pytest.Tem
     folder = tmp_path_factory.mktemp("cascade") / "debug"
     cascade.save_pretrained(str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server of our own on loopback; the test is skipped where none is installed."""
+    from rating_postgres import postgres_server
+
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Names new databases: files of SQLite, and under the marker `postgres` the same test on PostgreSQL."""
+    if request.param == "sqlite":
+        return lambda: str(tmp_path / f"study{next(_DATABASES)}.sqlite3")
+    from rating_postgres import create_schema
+
+    url = request.getfixturevalue("postgres_url")
+    return lambda: create_schema(url, f"study{next(_DATABASES)}")
+
+
+_DATABASES = count()
 
 
 @pytest.fixture(scope="session")

@@ -13,13 +13,36 @@ from PIL import Image
 from instruct_imagen.cli import _parser, main, parse_reference
 
 OPTIONS = {
-    "generate": "--enlarge --guidance --help --image-guidance --json --model --noise-level --num-images --out --quiet "
-    "--ref --sampler --seed --size --sr-steps --stages --steps",
-    "demo": "--help --model --out --pack --quiet --stages --steps",
+    "generate": "--device --dtype --enlarge --guidance --help --image-guidance --json --model --noise-level "
+    "--num-images --offload --out --quiet --ref --sampler --seed --size --sr-steps --stages --steps",
+    "demo": "--device --dtype --help --model --offload --out --pack --quiet --stages --steps",
     "train": "--data --help --init --minutes --out --preset --quiet --resume --seed --set --steps",
+    "import": "--download --dtype --estimate --help --out --quiet --super-resolution --variant",
+    "serve": "--alias --allow-anonymous --allow-url-references --batch --engine --exact --grace --help --host "
+    "--keys --log-instructions --max-body --max-images --max-megapixels --max-replicas --max-size "
+    "--max-steps --min-replicas --model --model-name --picture-dir --port --public-url --queue --quiet "
+    "--rate --ray-address --replica-cpus --replica-gpus --size --steps --watermark",
+    "studio": "--depth-model --help --host --keep --mask-model --model --pack --port --quiet",
+    "evaluate": "--clip --count --data --depth-model --device --dino --download --dtype --export --guidance --help "
+    "--image-guidance --images --judge-model --model --name --offload --out --quiet --stages --steps "
+    "--suite",
     "data templates": "--help --quiet --split",
-    "data build": "--count --help --out --pack --quiet --seed --size --source --strict",
-    "evaluate": "--count --guidance --help --image-guidance --model --out --quiet --stages --steps --suite",
+    "data build": "--count --depth-model --download --edge-model --embedder --engine --examples-per-picture --help "
+    "--mask-model --out --pack --quiet --ray-address --seed --size --source --strict --workers",
+    "data clusters": "--domains --download --duplicate-similarity --embedder --engine --help --min-caption-similarity "
+    "--min-score --min-side --min-similarity --neighbours --out --quality --quiet --ray-address --rounds "
+    "--seed --size --stored --strict --workers",
+    "rate create": "--allow-missing --guidelines --help --imagenhub --inputs --lease-days --method --quiet "
+    "--raters-per-image --seed --title --truth",
+    "rate add": "--allow-missing --help --method --quiet",
+    "rate serve": "--help --host --port --quiet --trusted-proxy",
+    "rate import": "--help --quiet --rater --task",
+    "rate export": "--help --names --out --pictures --quiet --slots",
+    "rate stats": "--baseline --help --out --quiet",
+    "rate raters add": "--days --help --max-instructions --quiet --uploader --url",
+    "rate raters list": "--help --quiet",
+    "rate raters renew": "--days --help --quiet --url",
+    "rate raters revoke": "--discard --help --quiet",
 }
 
 

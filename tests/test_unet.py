@@ -156,6 +156,13 @@ def test_only_the_lowest_resolution_reads_context_unless_asked(backbone):
     assert len(small.context_layers) == len([p for _, p in small.context_layers if p.reads_context])
 
 
+def test_context_in_the_middle_block_alone(inputs):
+    model = build_unet(replace(PRESETS["debug"].model, context_places="middle")).eval()
+    names = [name for name in model.backbone.attn_processors if model.backbone.attn_processors[name].reads_context]
+    assert names and all(name.startswith("mid_block.") for name in names)
+    assert model.num_context_parameters() < build_unet(PRESETS["debug"].model).num_context_parameters()
+
+
 def test_save_and_load(backbone, inputs, tmp_path: Path):
     model = InstructUNet.from_backbone(backbone, patch_size=4).eval()
     set_context_output(model)

@@ -1,4 +1,4 @@
-"""The command line: instruct-imagen generate | demo | data | import | train | evaluate.
+"""The command line: instruct-imagen generate | demo | data | train | import | evaluate | rate | serve | studio.
 
 Bad input ends with exit code 2 and one sentence that says what to mend; Ctrl-C with 130.
 """
@@ -16,7 +16,11 @@ from pathlib import Path
 
 from .arguments import DTYPES, natural, positive, positive_number, share
 from .cli_data import add_data
+from .cli_evaluate import add_evaluate
 from .cli_import import add_import
+from .cli_rate import add_rate
+from .cli_serve import add_serve
+from .cli_studio import add_studio
 from .errors import UserError
 
 _MARKER_PREFIX = re.compile(r"([1-9][0-9]*):(.*)", re.DOTALL)
@@ -51,8 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="instruct-imagen", description=__doc__.splitlines()[0])
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    added = [add(commands) for add in (_add_generate, _add_demo, _add_train, _add_evaluate, add_import)]
-    for command in (*added, *add_data(commands)):
+    added = [add(commands) for add in (_add_generate, _add_demo, _add_train, add_import, add_serve, add_studio)]
+    added.append(add_evaluate(commands, _add_model_options))
+    for command in (*added, *add_data(commands), *add_rate(commands)):
         command.add_argument("--quiet", action="store_true", help="no progress, only errors")
     return parser
 
@@ -137,20 +142,6 @@ def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     return command
 
 
-def _add_evaluate(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    command = commands.add_parser("evaluate", help="measure how well a model follows instructions")
-    command.add_argument("--suite", default="quick", metavar="NAME")
-    command.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="scores.json and contact sheets go here"
-    )
-    command.add_argument("--count", type=positive, metavar="N", help="instructions per task (the suite's own)")
-    command.add_argument("--guidance", type=float, help="guidance scale (the model's own, 3.0)")
-    command.add_argument("--image-guidance", type=float, help="separate guidance scale of the references")
-    _add_model_options(command)
-    command.set_defaults(run=_evaluate)
-    return command
-
-
 def parse_reference(argument: str) -> tuple[int | None, str, str]:
     """Splits `[N:]PATH[=TEXT]` into marker or None, path and text.
 
@@ -186,7 +177,8 @@ def _read_instruction(options: argparse.Namespace):
     return Instruction(options.text, tuple(references))
 
 
-def _load_pipeline(options: argparse.Namespace):
+def load_pipeline(options: argparse.Namespace):
+    """The pipeline that the options name, with a progress bar unless they are quiet."""
     import torch
 
     from .pipeline import InstructImagenPipeline, hide_loading_bars
@@ -209,7 +201,7 @@ def _generate(options: argparse.Namespace) -> None:
     if options.enlarge is not None and options.stages is not None:
         raise UsageError("--enlarge takes the place of drawing; leave out --stages")
     instruction = _read_instruction(options)
-    pipeline = _load_pipeline(options)
+    pipeline = load_pipeline(options)
     images = _enlarged(options, pipeline, instruction) if options.enlarge else _drawn(options, pipeline, instruction)
     images = [tile(image, options.size or max(256, image.width)) for image in images]
     if len(images) > 1:
@@ -272,7 +264,7 @@ def _super_resolution_options(options: argparse.Namespace):
 def _demo(options: argparse.Namespace) -> None:
     from .demo import run_demo
 
-    pipeline = _load_pipeline(options)
+    pipeline = load_pipeline(options)
     result = run_demo(pipeline, options.out, options.steps, options.pack, options.stages)
     print(f"{result.sheet}: {result.num_images} pictures, {result.seconds_per_image:.2f} s each")
 
@@ -292,20 +284,6 @@ def _train(options: argparse.Namespace) -> None:
     done = position.stage_index == len(preset.stages)
     state = "complete" if done else f"in {preset.stages[position.stage_index].stage} at step {position.step}"
     print(f"{options.out}: {state}, {position.total_steps} steps in all")
-
-
-def _evaluate(options: argparse.Namespace) -> None:
-    from .evaluation.model import PipelineGenerator, evaluate_pipeline
-    from .evaluation.runner import print_scores
-    from .evaluation.suites import get_suite
-    from .files import make_folder
-
-    get_suite(options.suite)
-    pipeline = _load_pipeline(options)
-    pipeline.set_progress_bar_config(disable=True)
-    generator = PipelineGenerator(pipeline, options.steps, options.guidance, options.image_guidance, options.stages)
-    make_folder(options.out)
-    print_scores(evaluate_pipeline(generator, options.suite, options.out, options.count, not options.quiet))
 
 
 if __name__ == "__main__":

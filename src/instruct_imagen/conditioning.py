@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from .attention import KeyValueCache, repeat_rows
+from .cache import KeyValueCache, concat_padded, repeat_rows
 from .instruction import Instruction
 from .latents import pixels_per_sample, to_samples
 from .pictures import fit_square
@@ -128,6 +128,13 @@ class Conditioning:
     def repeat(self, times: int) -> Conditioning:
         """Every row `times` times, next to each other: [B] => [B * times]."""
         return Conditioning(repeat_rows(self.text_BLE, times), self.cache.repeat(times))
+
+    @classmethod
+    def concat(cls, parts: Sequence[Conditioning]) -> Conditioning:
+        """The rows of all parts; shorter texts are padded with masked zeros."""
+        return cls(
+            concat_padded([part.text_BLE for part in parts], dim=1), KeyValueCache.concat([p.cache for p in parts])
+        )
 
 
 class ConditioningEncoder:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from .data.templates import COMBINATION_TASKS, TRAINING_TASKS
+from .data.templates import COMBINATION_TASKS, FINE_TUNING_TASKS, TRAINING_TASKS, ZERO_SHOT_TASKS
 from .data.world_tasks import WorldExample, WorldTasks, render_size
 from .files import make_folder, write_atomically
 from .pipeline import InstructImagenPipeline, Stages
@@ -17,6 +18,8 @@ from .sheet import SheetRow, contact_sheet, tile
 from .world import GlyphPack, load_pack
 
 DEMO_SEED = 11
+DEMO_TASKS = (*TRAINING_TASKS, *ZERO_SHOT_TASKS)
+EXAMPLE_TASKS = (*DEMO_TASKS, *FINE_TUNING_TASKS)
 HELD_OUT_TASKS = ("subject", "style_subject", "control_subject", "multi_subject")
 IMAGES_PER_INSTRUCTION = 2
 SAVED_PX = 256
@@ -31,8 +34,13 @@ class DemoResult:
     seconds_per_image: float
 
 
-def demo_examples(pack: GlyphPack, size_px: int, seed: int = DEMO_SEED) -> list[WorldExample]:
-    """One example of every task; referenced subjects are held out of training and called only "object"."""
+def demo_examples(
+    pack: GlyphPack, size_px: int, seed: int = DEMO_SEED, tasks: Sequence[str] = DEMO_TASKS
+) -> list[WorldExample]:
+    """One example of each of `tasks`, a choice of EXAMPLE_TASKS, which does not depend on the others.
+
+    Referenced subjects are held out of training and called only "object".
+    """
     size_px = render_size(size_px)
     trained = WorldTasks(pack, "train", size_px, wording="held_out", name_styles=False)
     new = WorldTasks(
@@ -45,8 +53,8 @@ def demo_examples(pack: GlyphPack, size_px: int, seed: int = DEMO_SEED) -> list[
         name_styles=False,
     )
     examples = []
-    for number, task in enumerate((*TRAINING_TASKS, *COMBINATION_TASKS)):
-        rng = np.random.default_rng([seed, number])
+    for task in tasks:
+        rng = np.random.default_rng([seed, EXAMPLE_TASKS.index(task)])
         examples.append((new if task in HELD_OUT_TASKS else trained).build(task, rng, f"demo-{task}"))
     return examples
 

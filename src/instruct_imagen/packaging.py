@@ -144,7 +144,10 @@ def _introduction(index: dict[str, Any], places: Sequence[Path]) -> list[str]:
 def _sources(recipe: dict[str, Any]) -> Iterator[str]:
     """Every source of a recipe in JSON form."""
     for value in recipe.values():
-        yield from [value] if isinstance(value, str) else (data_set["source"] for data_set in value)
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            yield from (entry["source"] for entry in value)
 
 
 def _part_row(name: str, folder: Path, place: Path) -> str:

@@ -11,7 +11,7 @@ The fast default is DPM-Solver++; `pipe.use_paper_sampler()` with `OscillatingGu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -27,11 +27,12 @@ from transformers import CLIPTextModel, PreTrainedTokenizerBase, T5EncoderModel
 from transformers.utils import logging as transformers_logging
 
 from .conditioning import ConditioningEncoder, image_to_tensor, to_unit_range
+from .denoising import Branches, Denoiser, Denoising
 from .errors import UserError
 from .guidance import ConstantGuidance, Guidance
 from .instruction import Instruction
 from .latents import pixels_per_sample, to_pixels
-from .sampling import Request, denoise, encode_branches
+from .sampling import Request, encode_branches
 from .schedulers import ddpm_scheduler, fast_scheduler
 from .super_resolution import LowResolution, SuperResolutionOptions, SuperResolutionUNet
 from .unet import InstructUNet
@@ -43,6 +44,7 @@ DEFAULT_GUIDANCE = 3.0
 PAPER_STEPS = 256
 Stages = Literal["base", "cascade"]
 OnStep = Callable[[int, int, torch.Tensor], torch.Tensor]
+Network = Literal["unet", "super_resolution"]
 Callback = Callable[["InstructImagenPipeline", int, int, dict[str, Any]], dict[str, Any]]
 
 
@@ -234,11 +236,11 @@ class InstructImagenPipeline(DiffusionPipeline):
             list(generator) if isinstance(generator, Sequence) else generator,
             drop_context,
         )
-        noise = self._noise(self.unet, self.unet.size_px, request)
         schedule = guidance or ConstantGuidance(guidance_scale, image_guidance_scale)
-        on_step = self._on_step(callback_on_step_end)
-        samples = self._denoise("unet", noise, request, schedule, num_inference_steps, on_step)
-        pictures = to_pixels(samples, self.vae)
+        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        branches = self.encode_branches(request, schedule, len(self.scheduler.timesteps))
+        denoising = self.start(request, branches, schedule, self.scheduler)
+        pictures = self.to_pictures(self._run(denoising, self.unet, self._on_step(callback_on_step_end)))
         if enlarges:
             on_step = self._on_step(callback_on_step_end, len(self.scheduler.timesteps))
             pictures = self._enlarge(pictures, request, super_resolution_options, on_step)
@@ -303,58 +305,97 @@ class InstructImagenPipeline(DiffusionPipeline):
             return images
         return to_unit_range(torch.stack([image_to_tensor(item, self.size_px) for item in images]))
 
+    def encode_branches(
+        self, request: Request, guidance: Guidance, num_steps: int, network: Network = "unet"
+    ) -> Branches:
+        """What no step of one of the networks changes: the conditions of every branch that `guidance` asks for."""
+        vae = self.vae if network == "unet" else None
+        encoder = ConditioningEncoder(self.text_encoder, getattr(self, network), vae)
+        return encode_branches(encoder, self.tokenizer, request, guidance, num_steps, self._execution_device)
+
+    def new_scheduler(self, num_inference_steps: int, network: Network = "unet") -> SchedulerMixin:
+        """A scheduler like one of the pipeline's own, with its steps set, for a `Denoising` of its own."""
+        own = self.scheduler if network == "unet" else self.super_resolution_scheduler
+        scheduler = type(own).from_config(own.config)
+        scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        return scheduler
+
+    def start(self, request: Request, branches: Branches, guidance: Guidance, scheduler: SchedulerMixin) -> Denoising:
+        """Pictures of the base model before their first step, to be denoised with `Denoiser(self.unet)`.
+
+        Args:
+            request: rows and generators.
+            branches: from `encode_branches`.
+            guidance: what the branches were encoded for.
+            scheduler: with its steps set; taken over by the result.
+        """
+        noise = self._noise(self.unet, self.unet.size_px, request)
+        return Denoising(noise * scheduler.init_noise_sigma, scheduler, guidance, branches, request.generators)
+
+    def start_enlarging(
+        self,
+        pictures: torch.Tensor,
+        request: Request,
+        options: SuperResolutionOptions,
+        parts: Iterable[tuple[slice, Branches, SchedulerMixin]],
+    ) -> Iterator[Denoising]:
+        """Pictures of the second network before their first step, part after part.
+
+        Args:
+            pictures: [N, 3, s, s] in -1..1.
+            request: rows and generators of all of them.
+            options: guidance and the level of noise.
+            parts: which pictures, their branches, and a scheduler with its steps set.
+        """
+        unet = self.super_resolution
+        clean = pictures.float().clamp(-1, 1).to(self._execution_device)
+        level = unet.config.noise_level if options.noise_level is None else options.noise_level
+        levels = torch.full((len(clean),), level, device=clean.device)
+        noise, small = unet.begin(clean, levels, lambda size_px: self._noise(unet, size_px, request))
+        for rows, branches, scheduler in parts:
+            low_res = LowResolution(small.images_BCHW[rows].to(unet.dtype), levels[rows])
+            sample = noise[rows] * scheduler.init_noise_sigma
+            generators = request.part(rows.start, rows.stop).generators
+            yield Denoising(sample, scheduler, self.enlarging_guidance(options), branches, generators, low_res)
+
+    def enlarging_guidance(self, options: SuperResolutionOptions) -> Guidance:
+        """The guidance of the second network: the options', or else its own."""
+        scale = self.super_resolution.default_guidance if options.guidance_scale is None else options.guidance_scale
+        return ConstantGuidance(scale, options.image_guidance_scale)
+
+    def to_pictures(self, samples: torch.Tensor) -> torch.Tensor:
+        """What the base model denoises as pictures [N, 3, S, S] in -1..1: decoded where it has a VAE."""
+        return to_pixels(samples, self.vae)
+
     def _enlarge(
         self, pictures: torch.Tensor, request: Request, options: SuperResolutionOptions | None, on_step: OnStep | None
     ) -> torch.Tensor:
-        """The second network, on pictures in -1..1."""
+        """The second network, `batch_size` pictures at a time."""
         options = options or SuperResolutionOptions()
-        unet, num_pictures = self.super_resolution, len(request.rows)
-        clean = pictures.float().clamp(-1, 1).to(self._execution_device)
-        level = unet.config.noise_level if options.noise_level is None else options.noise_level
-        levels = torch.full((num_pictures,), level, device=clean.device)
-        noise, small = unet.begin(clean, levels, lambda size_px: self._noise(unet, size_px, request))
-        scale = unet.default_guidance if options.guidance_scale is None else options.guidance_scale
-        schedule = ConstantGuidance(scale, options.image_guidance_scale)
-        num_steps = options.num_inference_steps or unet.default_steps
-        size = options.batch_size or num_pictures
-        enlarged = []
-        for start in range(0, num_pictures, size):
-            rows = slice(start, min(start + size, num_pictures))
-            low_res = LowResolution(small.images_BCHW[rows].to(unet.dtype), levels[rows])
-            part = request.part(rows.start, rows.stop)
-            enlarged.append(
-                self._denoise("super_resolution", noise[rows], part, schedule, num_steps, on_step, low_res=low_res)
-            )
-        return torch.cat(enlarged)
+        num_pictures = len(request.rows)
+        size, scheduler = options.batch_size or num_pictures, self.super_resolution_scheduler
+        num_steps = options.num_inference_steps or self.super_resolution.default_steps
 
-    def _denoise(
-        self,
-        network: Literal["unet", "super_resolution"],
-        noise: torch.Tensor,
-        request: Request,
-        schedule: Guidance,
-        num_steps: int,
-        on_step: OnStep | None,
-        low_res: LowResolution | None = None,
-    ) -> torch.Tensor:
-        """Draws with one of the networks: conditions once, then the loop."""
-        unet, vae, scheduler = self.unet, self.vae, self.scheduler
-        if network == "super_resolution":
-            unet, vae, scheduler = self.super_resolution, None, self.super_resolution_scheduler
-        encoder, device = ConditioningEncoder(self.text_encoder, unet, vae), self._execution_device
-        scheduler.set_timesteps(num_steps, device=device)
-        num_steps = len(scheduler.timesteps)  # some schedulers take more than they are asked for
-        return denoise(
-            unet,
-            scheduler,
-            noise,
-            encode_branches(encoder, self.tokenizer, request, schedule, num_steps, device),
-            schedule,
-            low_res=low_res,
-            generators=request.generators,
-            progress=self.progress_bar,
-            on_step=on_step,
-        )
+        def parts() -> Iterator[tuple[slice, Branches, SchedulerMixin]]:
+            for start in range(0, num_pictures, size):
+                rows = slice(start, min(start + size, num_pictures))
+                scheduler.set_timesteps(num_steps, device=self._execution_device)
+                part, guidance = request.part(rows.start, rows.stop), self.enlarging_guidance(options)
+                branches = self.encode_branches(part, guidance, len(scheduler.timesteps), "super_resolution")
+                yield rows, branches, scheduler
+
+        started = self.start_enlarging(pictures, request, options, parts())
+        return torch.cat([self._run(denoising, self.super_resolution, on_step) for denoising in started])
+
+    def _run(self, denoising: Denoising, network: InstructUNet, on_step: OnStep | None) -> torch.Tensor:
+        """Takes pictures through all their steps."""
+        denoiser = Denoiser(network)
+        for index in self.progress_bar(range(denoising.num_steps)):
+            timestep = int(denoising.timestep)
+            denoiser.step([denoising])
+            if on_step is not None:
+                denoising.sample = on_step(index, timestep, denoising.sample)
+        return denoising.sample
 
     def _on_step(self, callback: Callback | None, first_step: int = 0) -> OnStep | None:
         """The caller's callback as the loop calls it, its steps counted from `first_step`."""
@@ -386,11 +427,22 @@ class InstructImagenPipeline(DiffusionPipeline):
             raise ValueError(f"{num_images} pictures need {num_images} generators, but {len(generator)} were given")
 
     def _finish(self, pictures: torch.Tensor, output_type: str, return_dict: bool) -> Any:
-        pictures = pictures.float().clamp(-1, 1)
-        images: list[Image.Image] | np.ndarray | torch.Tensor = pictures
-        if output_type != "pt":
-            arrays = images = (pictures / 2 + 0.5).permute(0, 2, 3, 1).cpu().numpy()
-            if output_type == "pil":
-                images = [Image.fromarray(array) for array in np.rint(arrays * 255).astype(np.uint8)]
+        images = _to_output(pictures, output_type)
         self.maybe_free_model_hooks()
         return InstructImagenOutput(images) if return_dict else (images,)
+
+
+def to_images(pictures: torch.Tensor) -> list[Image.Image]:
+    """Clean pictures [N, 3, S, S] in -1..1 as PIL pictures."""
+    return [Image.fromarray(array) for array in np.rint(_to_arrays(pictures) * 255).astype(np.uint8)]
+
+
+def _to_arrays(pictures: torch.Tensor) -> np.ndarray:
+    return (pictures.float().clamp(-1, 1) / 2 + 0.5).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _to_output(pictures: torch.Tensor, output_type: str) -> list[Image.Image] | np.ndarray | torch.Tensor:
+    """See `InstructImagenOutput`."""
+    if output_type == "pt":
+        return pictures.float().clamp(-1, 1)
+    return _to_arrays(pictures) if output_type == "np" else to_images(pictures)

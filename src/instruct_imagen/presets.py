@@ -1,8 +1,9 @@
 """Every model and run by name. A preset is a frozen dataclass; `--set key=value` overrides single fields, typed.
 
-`paper` follows Table 5 and A.2.2; `nano` is what two CPU cores can train and what the project ships; `small` waits
-for a GPU; `debug` is for tests. The second network of each cascade is a run of its own, `nano-sr` and so on: it can be
-trained before, beside or after the first one, on another machine, and each is replaced without the other.
+`paper` follows Table 5 and A.2.2; `nano` is what two CPU cores can train and what the project ships; `micro` is small
+enough to train seven times for a comparison; `small` waits for a GPU; `debug` is for tests. The second network of each
+cascade is a run of its own, `nano-sr` and so on: it can be trained before, beside or after the first one, on another
+machine, and each is replaced without the other.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .errors import UserError
 StageName = Literal["pretrain", "stage1", "stage2", "super_resolution"]
 PredictionType = Literal["sample", "v_prediction", "epsilon"]
 OptimizerName = Literal["muon", "adamw", "adafactor"]
-ContextPlaces = Literal["none", "lowest", "all"]
+ContextPlaces = Literal["none", "lowest", "middle", "all"]
 
 
 class PresetError(UserError):
@@ -103,6 +104,7 @@ class StageConfig:
         steps: optimizer steps.
         batch_size: examples per step over all processes.
         noise_levels: noisy versions of each example per step; its text and context are encoded once.
+        level_shift: draws noisier levels more often where above 1, see `training.loader.shifted`.
         optimizer, learning_rate, warmup_steps, weight_decay, betas, max_grad_norm: the optimization.
         decay_steps: the last so many steps take the learning rate linearly to zero (0: constant, as in the paper).
         ema_decay: of the exponential moving average that is sampled from and shipped.
@@ -115,6 +117,7 @@ class StageConfig:
     steps: int
     batch_size: int = 16
     noise_levels: int = 4
+    level_shift: float = 1.0
     optimizer: OptimizerName = "adamw"
     learning_rate: float = 5e-4
     warmup_steps: int = 500
@@ -191,7 +194,20 @@ PRESETS: dict[str, Preset] = {
     "nano": Preset(
         "nano",
         ModelConfig(),
-        _three_stages((4_000, 400, 55_600), optimizer="muon", learning_rate=1e-3, warmup_steps=200),
+        _three_stages((4_000, 400, 55_600), level_shift=2.0, optimizer="muon", learning_rate=1e-3, warmup_steps=200),
+        pack="font",
+    ),
+    "micro": Preset(
+        "micro",
+        ModelConfig(channels=(96,), text=TextEncoderConfig(2048, 128, 256, 2, 4)),
+        _three_stages(
+            (2_400, 400, 4_400),
+            optimizer="muon",
+            learning_rate=1e-3,
+            warmup_steps=100,
+            noise_levels=2,
+            ema_decay=0.998,
+        ),
         pack="font",
     ),
     "small": Preset(

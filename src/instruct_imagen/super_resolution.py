@@ -8,7 +8,7 @@ the base model draws does not look unlike what training showed (Ho et al. 2021; 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,7 +22,7 @@ from diffusers import (
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import get_timestep_embedding
 
-from .attention import KeyValueCache
+from .cache import KeyValueCache
 from .presets import ContextPlaces
 from .unet import InstructUNet
 
@@ -48,6 +48,11 @@ class LowResolution:
         """Pictures with noise of the given levels, at their own size; variance-preserving, level 0 changes nothing."""
         angles = 0.5 * math.pi * levels_B.view(-1, 1, 1, 1)
         return cls(clean_BCHW * angles.cos() + noise_BCHW * angles.sin(), levels_B)
+
+    @classmethod
+    def concat(cls, parts: Sequence[LowResolution]) -> LowResolution:
+        """The pictures of all parts."""
+        return cls(torch.cat([part.images_BCHW for part in parts]), torch.cat([part.levels_B for part in parts]))
 
     def tiled(self, times: int) -> LowResolution:
         """All pictures `times` times, one whole batch after the other, as the branches of guidance are stacked."""

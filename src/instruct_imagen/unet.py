@@ -16,7 +16,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
-from .attention import ContextAttnProcessor, ContextLayout, KeyValueCache, SelfAttnProcessor
+from .attention import ContextAttnProcessor, SelfAttnProcessor
+from .cache import ContextLayout, KeyValueCache
 from .presets import ContextPlaces
 from .tokenizer import TextFormat
 
@@ -36,7 +37,8 @@ class InstructUNet(ModelMixin, ConfigMixin):
         backbone_config: configuration of the `UNet2DConditionModel`.
         patch_size: pixels are folded into channels by this factor before the backbone (1: none). The paper's first
             block already works at half the picture's size; with 2 the backbone's blocks have its resolutions.
-        context_places: attention layers that read the context: "none", "lowest" (Table 5) or "all".
+        context_places: attention layers that read the context: those of the "lowest" resolution (Table 5), "all",
+            "none", or those of the "middle" block alone (§3.1: the bottleneck).
         context_positions: give context queries and keys a fixed 2-D position (departure, see `attention.sincos_2d`).
         context_text: add the pooled text of its pair to every context token, so that a marker finds its picture
             (departure, starts at zero).
@@ -67,7 +69,7 @@ class InstructUNet(ModelMixin, ConfigMixin):
             name: self.backbone.get_submodule(name.removesuffix(".processor")) for name in self.backbone.attn_processors
         }
         reading = [name for name, attn in layers.items() if attn.is_cross_attention]
-        places = {"none": (), "lowest": _lowest_places(reading), "all": ("",)}[self.config.context_places]
+        places = _places(self.config.context_places, reading)
         processors: dict[str, Any] = {name: SelfAttnProcessor() for name in layers if name not in reading}
         for index, name in enumerate(reading):
             dim = context_dim if name.startswith(places) else None
@@ -134,7 +136,7 @@ class InstructUNet(ModelMixin, ConfigMixin):
             sum(p.numel() for p in self.context_text_proj.parameters()) if self.context_text_proj else 0
         )
 
-    @apply_forward_hook  # with CPU offload the network is fetched for this as for `forward`
+    @apply_forward_hook  # with offloading, the weights have to be where they are needed before `forward` is called
     def encode_context(
         self, samples_RCHW: torch.Tensor, text_RLE: torch.Tensor, text_mask_RL: torch.Tensor
     ) -> torch.Tensor:
@@ -148,7 +150,7 @@ class InstructUNet(ModelMixin, ConfigMixin):
         Returns:
             Normalised feature maps [R, C', h, w] of the lowest resolution.
         """
-        cache = self.project(text_RLE, text_mask_RL, None, None)
+        cache = self._project(text_RLE, text_mask_RL, None, None)
         backbone, config = self.backbone, self.backbone.config
         sample, time_condition = self._clean_input(samples_RCHW)
         sample = 2 * sample - 1 if config.center_input_sample else sample
@@ -193,6 +195,15 @@ class InstructUNet(ModelMixin, ConfigMixin):
             context_BRChw: features of up to R references per instruction (`encode_context`), padded; or None.
             context_mask_BR: bool, which of the R places hold a reference.
         """
+        return self._project(text_BLE, text_mask_BL, context_BRChw, context_mask_BR)
+
+    def _project(
+        self,
+        text_BLE: torch.Tensor,
+        text_mask_BL: torch.Tensor,
+        context_BRChw: torch.Tensor | None,
+        context_mask_BR: torch.Tensor | None,
+    ) -> KeyValueCache:
         states = self.backbone.process_encoder_hidden_states(text_BLE, {})
         tokens, grid, layout = None, (0, 0), None
         if context_BRChw is not None and context_mask_BR is not None and context_mask_BR.any():
@@ -252,6 +263,11 @@ class InstructUNet(ModelMixin, ConfigMixin):
         """Pooled text for backbones whose class embedding is a projection of a vector."""
         wanted = self.backbone.config.class_embed_type == "simple_projection"
         return masked_mean(text_BLE, text_mask_BL) if wanted else None
+
+
+def _places(places: ContextPlaces, names: list[str]) -> tuple[str, ...]:
+    """How the names of the attention processors begin that read the context."""
+    return {"none": (), "lowest": _lowest_places(names), "middle": ("mid_block.",), "all": ("",)}[places]
 
 
 def _lowest_places(names: list[str]) -> tuple[str, ...]:

@@ -110,7 +110,7 @@ def stage_source(recipe: DataRecipe, stage: str, pack: GlyphPack, size_px: int, 
     Raises:
         DataError: a source is missing or damaged, or the world has no task of a name in the mixture.
     """
-    tasks = WorldTasks(pack.prepare(), "train", render_size(size_px))
+    tasks = WorldTasks(pack.prepare(), "train", render_size(size_px), num_templates=recipe.num_templates)
     words = (seed, _STAGE_SALT[stage])
     if stage == "pretrain":
         return _open(recipe.pretrain, WorldSource(tasks.caption_only, stage, words), seed)

@@ -38,11 +38,12 @@ from ..sheet import SheetRow, contact_sheet
 from ..super_resolution import SuperResolutionOptions
 from ..world import GlyphPack, SceneSampler, load_pack
 from .bootstrap import difference_interval, mean_interval
+from .cases import NUM_CANDIDATES
 from .judges.identity import IdentityJudge
 from .judges.style import style_features
 from .pictures import judged
 from .similarity import feature_distance, kernel_distance, psnr, structural_distance
-from .suites import NUM_CANDIDATES, EvaluationError
+from .suites import EvaluationError
 
 SEED = 9_200_001  # no training source and no suite has it
 TASKS = ("edit", "subject")

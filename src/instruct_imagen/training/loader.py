@@ -53,8 +53,17 @@ class StageDataset(Dataset[PreparedExample]):
         return prepare(example, self.model, self.stage, rng)
 
 
+def shifted(levels: np.ndarray, shift: float) -> np.ndarray:
+    """Noise levels 0..1, moved towards 1 for `shift` > 1: the middle one becomes shift / (shift + 1).
+
+    What a picture shows and where is decided at high noise, its last touches at low noise; Esser et al. 2024 (section
+    5.3.2) map the schedule of one resolution to that of another in the same way. Departure: the paper names no shift.
+    """
+    return shift * levels / (1 + (shift - 1) * levels)
+
+
 def prepare(example: Example, model: ModelConfig, stage: StageConfig, rng: np.random.Generator) -> PreparedExample:
-    """Draws condition dropout (A.2.2) and stratified noise levels: one in each K-th of 0..1."""
+    """Draws condition dropout (A.2.2) and stratified noise levels: one in each K-th of 0..1, then `shifted`."""
     draw = rng.random()
     drop_both = draw < stage.drop_both
     drop_context = drop_both or draw < stage.drop_both + stage.drop_context
@@ -68,7 +77,7 @@ def prepare(example: Example, model: ModelConfig, stage: StageConfig, rng: np.ra
         Prompt.of(example.instruction, drop_text=drop_both, drop_context=drop_context),
         image_to_tensor(example.target, model.size_px),
         noise,
-        torch.from_numpy(levels.astype(np.float32)),
+        torch.from_numpy(shifted(levels, stage.level_shift).astype(np.float32)),
         example.task,
         small,
     )

@@ -15,6 +15,7 @@ import torch
 from ..conditioning import ConditioningEncoder, to_unit_range
 from ..data.recipe import WORLD
 from ..data.world_tasks import WorldExample, WorldTasks, render_size
+from ..denoising import clean_from_prediction
 from ..files import make_folder, write_atomically
 from ..model import ModelParts
 from ..pictures import fit_square
@@ -26,7 +27,7 @@ from ..super_resolution import SuperResolutionUNet
 from ..world import GlyphPack
 from .checkpoint import TrainingPosition, write_training_file
 from .loader import Collate, prepare
-from .objective import TrainingBatch, clean_from_prediction
+from .objective import TrainingBatch
 from .second_network import export_cascade
 
 VALIDATION_LEVELS = (0.25, 0.5, 0.75, 0.95)
@@ -52,7 +53,7 @@ class Monitor:
     def __init__(self, preset: Preset, parts: ModelParts, pack: GlyphPack, stage: StageConfig, out: Path):
         self.preset, self.parts, self.out, self.stage = preset, parts, out, stage
         self.model = model = preset.model
-        tasks = WorldTasks(pack, "train", render_size(model.size_px))
+        tasks = WorldTasks(pack, "train", render_size(model.size_px), num_templates=preset.data.num_templates)
         mixed = [entry.name for entry in preset.data.stage2 if entry.source == WORLD]
         names = {
             "pretrain": ["caption"],

@@ -9,6 +9,7 @@ from diffusers import DDPMScheduler
 from torch import nn
 
 from ..conditioning import ConditioningEncoder, PromptBatch, to_unit_range
+from ..denoising import clean_from_prediction
 from ..presets import StageConfig
 from ..super_resolution import LowResolution
 from ..unet import InstructUNet
@@ -61,20 +62,6 @@ class TrainingBatch:
             self.tasks,
             None if self.small is None else self.small.pin_memory(),
         )
-
-
-def clean_from_prediction(
-    prediction: torch.Tensor, noisy: torch.Tensor, timesteps: torch.Tensor, scheduler: DDPMScheduler
-) -> torch.Tensor:
-    """The clean picture that a prediction implies (progressive distillation, Salimans & Ho 2022, appendix D)."""
-    alpha_bar = scheduler.alphas_cumprod.to(noisy.device, noisy.dtype)[timesteps].view(-1, 1, 1, 1)
-    alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
-    kind = scheduler.config.prediction_type
-    if kind == "sample":
-        return prediction
-    if kind == "v_prediction":
-        return alpha * noisy - sigma * prediction
-    return (noisy - sigma * prediction) / alpha.clamp(min=1e-4)
 
 
 def v_weights(timesteps: torch.Tensor, scheduler: DDPMScheduler, max_weight: float) -> torch.Tensor:

@@ -33,6 +33,7 @@ _SIZES = (0.3, 0.85)
 _MAX_TURN_DEG = 25.0
 _NOISE = 0.02  # of each colour, 0..1
 _MIN_AREA_PX = 30
+_SHARPNESS = 0.05  # of the share that a score gives: a lead of so much is e to one
 _CHANGES = np.diag([1 / JUDGE_SIZE_PX, 1 / JUDGE_SIZE_PX, 0.06, 6.0])  # of x, y, size (a share of it), and turn
 
 
@@ -68,6 +69,10 @@ class IdentityJudge:
     def choose(self, picture: np.ndarray, candidates: Sequence[str]) -> str:
         """The candidate that is most likely in the picture, uint8 [S, S, 3]."""
         return candidates[int(self.scores(picture, candidates).argmax())]
+
+    def find(self, picture: np.ndarray, glyph: str) -> Pose:
+        """Where a glyph most likely is in a picture, uint8 [64, 64, 3], if it is there at all."""
+        return search(picture, [self._templates(glyph)])[0].pose
 
     def _best_fit(self, picture: np.ndarray, glyph: str, pose: Pose) -> float:
         """Best fit near a pose, by trying one change at a time with ever smaller steps."""
@@ -152,3 +157,28 @@ def _solved_share(moments: np.ndarray, mean: np.ndarray, total: float) -> float:
     left_over = power - 2 * answer @ right + answer @ normal @ answer
     noise = 3 * _NOISE**2 * total
     return float(1 - (left_over + noise) / (power - total * float(mean @ mean) + noise))
+
+
+class TemplateSight:
+    """What templates see in pictures: the part of `recogniser.Seen` that tells glyphs, for any pack.
+
+    It searches for single, fairly large subjects, and in plain colours; see docs/evaluation.md for how well.
+
+    Args:
+        judge: of the pack.
+        pictures: uint8 [64, 64, 3] each.
+    """
+
+    def __init__(self, judge: IdentityJudge, pictures: Sequence[np.ndarray]) -> None:
+        self.judge, self.pictures = judge, pictures
+
+    def identity(self, index: int, glyph: str, candidates: Sequence[str]) -> float:
+        """Share of a glyph in the candidates' likelihood; 0..1."""
+        scores = self.judge.scores(self.pictures[index], candidates)
+        shares = np.exp((scores - scores.max()) / _SHARPNESS)
+        return float(shares[list(candidates).index(glyph)] / shares.sum())
+
+    def place(self, index: int, glyph: str) -> tuple[float, float]:
+        """Where a glyph is found: across and down, 0..1."""
+        pose = self.judge.find(self.pictures[index], glyph)
+        return pose.x, pose.y
