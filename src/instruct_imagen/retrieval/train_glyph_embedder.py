@@ -4,8 +4,9 @@
 
 Four losses are added: CLIP's; that each subject, pooled over its mask, finds its name among all names; the same where
 the network looks by itself, in pictures of one subject; and that it looks where the masks are. With CLIP's alone the
-network learnt grounds and styles, by which most captions of a batch are told apart, and no subjects. Writes `glyph_embedder.safetensors` and `training.json` (losses; how often the
-right caption of 256, and the right name of all, is the nearest).
+network learnt grounds and styles, by which most captions of a batch are told apart, and no subjects. Writes
+`glyph_embedder.safetensors` and `training.json` (losses; how often the right caption of 256, and the right name of all,
+is the nearest).
 With --steps in place of --minutes one seed gives the same weights on one machine with one version of torch.
 """
 
