@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 
 import diffusers
@@ -82,6 +83,15 @@ def imported_sd(sd_folder: Path) -> InstructImagenPipeline:
 @pytest.fixture(params=["if", "sd"])
 def imported(request: pytest.FixtureRequest) -> InstructImagenPipeline:
     return request.getfixturevalue(f"imported_{request.param}")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums are split over threads by the batch's shape; with one thread both pipelines add in the same order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("scale", [1.0, 7.0])

@@ -145,7 +145,7 @@ def clip_tokenizer(folder: Path) -> CLIPTokenizer:
 
     folder.mkdir(parents=True)
     characters = sorted(ByteLevel.alphabet())
-    merges = ["f o", "fo x</w>", "r e", "re d</w>", "d o", "do g</w>", "t h", "th e</w>"]
+    merges = ["c a", "ca t</w>", "r e", "re d</w>", "d o", "do g</w>", "t h", "th e</w>"]
     pieces = [*characters, *(c + "</w>" for c in characters), *(m.replace(" ", "") for m in merges)]
     vocabulary = {piece: index for index, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
