@@ -282,11 +282,11 @@ def _prepared_outputs(method: MethodResults, places: list[Place], spool: Spool, 
     num_repeated = 0
     for place, name in files.items():
         image = read_picture(method.files, name)
-        digest = hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
+        digest = hashlib.sha256(repr((place[0], image.size)).encode() + image.tobytes()).digest()
         num_repeated += first_with.setdefault(digest, name) != name
         pictures[place] = spool.add(image)
     if num_repeated:
-        logger.warning("%s: %d pictures repeat another of the same method.", method.name, num_repeated)
+        logger.warning("%s: %d pictures repeat another of the same task.", method.name, num_repeated)
     return pictures
 
 
