@@ -10,21 +10,25 @@ import pytest
 import torch
 
 from instruct_imagen.data.world_tasks import PLAIN_STYLE
+from instruct_imagen.evaluation.cases import suite_cases
 from instruct_imagen.evaluation.judges.copies import correlation, is_copy
 from instruct_imagen.evaluation.judges.edges import edge_f1
 from instruct_imagen.evaluation.judges.identity import IdentityJudge, explained_share
 from instruct_imagen.evaluation.judges.mask import (
-    WEIGHTS,
+    MASK_FILE,
     MaskNet,
     corrected_region,
     mask_iou,
     shipped_mask_judge,
 )
+from instruct_imagen.evaluation.judges.nets import WEIGHTS
+from instruct_imagen.evaluation.judges.spoiling import spoil
 from instruct_imagen.evaluation.judges.style import StyleJudge
-from instruct_imagen.evaluation.judges.train_mask import spoil, train
+from instruct_imagen.evaluation.judges.train_mask import RECIPE
+from instruct_imagen.evaluation.judges.training import train
 from instruct_imagen.evaluation.judging import Judges
 from instruct_imagen.evaluation.pictures import judged
-from instruct_imagen.evaluation.suites import get_suite, suite_cases
+from instruct_imagen.evaluation.suites import get_suite
 from instruct_imagen.world import STYLE_NAMES, SceneSampler, glyphs_of, render, sample_style
 
 
@@ -163,7 +167,7 @@ def test_mask_judge_reaches_its_ceiling_on_the_suite(font_pack):
 
 
 def test_mask_judge_is_small_and_independent_of_the_batch(builtin_pack):
-    assert WEIGHTS.stat().st_size <= 700_000
+    assert (WEIGHTS / MASK_FILE).stat().st_size <= 700_000
     assert sum(parameter.numel() for parameter in MaskNet().parameters()) <= 150_000
     _, renders = plain_renders(builtin_pack, "train", 5, 6)
     pictures = [picture.image for picture in renders]
@@ -187,7 +191,7 @@ def test_corrected_region_keeps_sure_pixels_and_survives_flat_pictures():
 
 def test_mask_training_repeats_itself(builtin_pack):
     torch.set_num_threads(1)
-    first, second = (train(builtin_pack, num_pictures=64, seed=3).state_dict() for _ in range(2))
+    first, second = (train(RECIPE, builtin_pack, num_pictures=64, seed=3).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     picture = np.zeros((64, 64, 3), np.uint8)
     spoiled = [spoil(picture, np.random.default_rng(seed)) for seed in range(20)]

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .data.templates import COMBINATION_TASKS, FINE_TUNING_TASKS, TRAINING_TASKS
+from .data.templates import COMBINATION_TASKS, FINE_TUNING_TASKS, TRAINING_TASKS, ZERO_SHOT_TASKS
 from .data.world_tasks import WorldExample, WorldTasks, render_size
 from .files import make_folder, write_atomically
-from .pipeline import InstructImagenPipeline
+from .pipeline import InstructImagenPipeline, Stages
 from .sheet import SheetRow, contact_sheet, tile
 from .world import GlyphPack, load_pack
 
 DEMO_SEED = 11
-DEMO_TASKS = (*TRAINING_TASKS, *COMBINATION_TASKS)
+DEMO_TASKS = (*TRAINING_TASKS, *ZERO_SHOT_TASKS)
 EXAMPLE_TASKS = (*DEMO_TASKS, *FINE_TUNING_TASKS)
 HELD_OUT_TASKS = ("subject", "style_subject", "control_subject", "multi_subject")
 IMAGES_PER_INSTRUCTION = 2
@@ -65,9 +65,15 @@ def title(task: str) -> str:
     return f"{words} (never trained)" if task in COMBINATION_TASKS else words
 
 
-def run_demo(pipeline: InstructImagenPipeline, out: Path, steps: int, pack_source: str = "auto") -> DemoResult:
+def run_demo(
+    pipeline: InstructImagenPipeline,
+    out: Path,
+    steps: int | None = None,
+    pack_source: str = "auto",
+    stages: Stages | None = None,
+) -> DemoResult:
     """Draws the demo's instructions and writes `contact_sheet.png` and every instruction with its pictures to `out`."""
-    examples = demo_examples(load_pack(pack_source), pipeline.size_px)
+    examples = demo_examples(load_pack(pack_source), pipeline.output_size_px)
     make_folder(out)
     rows, seconds = [], 0.0
     for example in examples:
@@ -79,12 +85,13 @@ def run_demo(pipeline: InstructImagenPipeline, out: Path, steps: int, pack_sourc
             num_inference_steps=steps,
             num_images_per_prompt=IMAGES_PER_INSTRUCTION,
             generator=generators,
+            stages=stages,
         ).images
         seconds += time.perf_counter() - started
         folder = make_folder(out / record.task)
         record.instruction.write(folder / "instruction.json")
         for number, image in enumerate(images):
-            write_atomically(folder / f"image-{number}.png", tile(image, SAVED_PX).save)
+            write_atomically(folder / f"image-{number}.png", tile(image, max(SAVED_PX, image.width)).save)
         rows.append(SheetRow.of(title(record.task), record.instruction, images))
     path = out / "contact_sheet.png"
     write_atomically(path, contact_sheet(rows).save)

@@ -14,7 +14,7 @@ what to do, as one would tell somebody ("replace the fox with an owl"). A marker
 
 A tenth of every task is held out for evaluation, chosen by a hash of the sentence itself, so that adding or moving
 sentences never moves another one between the splits. The combination tasks are the zero-shot suites of the paper (§4,
-Table 4) and exist for evaluation only.
+Table 4) and three conditions at once, which the paper leaves out (§5.3); they exist for evaluation only.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ TEMPLATE_FOLDER = Path(__file__).parent / "template_texts"
 CONTROL_TASKS = ("depth", "mask", "edge", "sketch")
 TRAINING_TASKS = ("text", "art", *CONTROL_TASKS, "subject", "face", "face_hq", "style", "style_transfer")
 FINE_TUNING_TASKS = ("edit",)
-COMBINATION_TASKS = ("style_subject", "multi_subject", "control_subject", "control_style")
+ZERO_SHOT_TASKS = ("style_subject", "multi_subject", "control_subject", "control_style")
+THREE_CONDITION_TASKS = ("subject_style_mask", "two_subjects_style", "subject_edge_style")
+COMBINATION_TASKS = (*ZERO_SHOT_TASKS, *THREE_CONDITION_TASKS)
 
 TASK_SLOTS: dict[str, frozenset[str]] = {
     "text": frozenset({"caption"}),
@@ -57,8 +59,11 @@ TASK_SLOTS: dict[str, frozenset[str]] = {
     "multi_subject": frozenset({"ref1", "subject", "ref2", "subject2", "caption"}),
     "control_subject": frozenset({"ref1", "control", "ref2", "subject", "caption"}),
     "control_style": frozenset({"ref1", "control", "ref2", "caption"}),
+    "subject_style_mask": frozenset({"ref1", "subject", "ref2", "ref3", "caption"}),
+    "two_subjects_style": frozenset({"ref1", "subject", "ref2", "subject2", "ref3", "caption"}),
+    "subject_edge_style": frozenset({"ref1", "subject", "ref2", "ref3", "caption"}),
 }
-"""The slots that every template of a task has; `fill` wants all of them except ref1, ref2."""
+"""The slots that every template of a task has; `fill` wants all of them but the markers ref1, ref2, ref3."""
 
 REFERENCE_KINDS = tuple(REFERENCE_TEXTS)
 

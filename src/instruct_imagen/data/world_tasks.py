@@ -7,17 +7,15 @@ styles and wordings) and in tasks that training never draws (`COMBINATION_TASKS`
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 
 import numpy as np
-from PIL import Image
 
 from ..instruction import Instruction, Reference
 from ..retrieval.examples import cluster_instruction
 from ..world import (
     GENERIC_WORDS,
-    GRANULARITIES,
     PERSON_WORDS,
     GlyphPack,
     Portraits,
@@ -28,45 +26,25 @@ from ..world import (
     Split,
     Style,
     caption,
-    depth_map,
-    edge_map,
     identity_of,
-    mask_map,
     parse_portrait,
     portrait_caption,
     render,
     sample_style,
-    sketch,
     style_phrases,
     subject_phrase,
 )
 from .example import Example
 from .templates import COMBINATION_TASKS, CONTROL_TASKS, Template, fill, reference_text, templates
+from .world_combinations import COMBINATIONS
+from .world_draft import PLAIN_STYLE, Draft, WorldExample, as_image, control_picture
 from .world_edit import draw_edit
 
 MIN_RENDER_PX = 64
-PLAIN_STYLE = Style("plain", ())
 GENERIC_SHARE = 0.5  # share of subject references that the text calls only "object", "thing", ...
 PORTRAIT_SHARE = 0.1  # of pre-training and stage 1, as the two face sets are a tenth of stage 2
 PORTRAITS = Portraits()
-_CONTROL_NAMES = {"depth": "depth map", "mask": "mask", "edge": "edge map", "sketch": "sketch"}
-
-
-@dataclass(frozen=True)
-class WorldExample:
-    """An example together with what the world knows about it.
-
-    Attributes:
-        example: what training and the model see.
-        scene: the target's scene.
-        picture: the target's render.
-        glyphs: keys of the glyphs shown by subject references, in the order of their markers.
-    """
-
-    example: Example
-    scene: Scene
-    picture: Render
-    glyphs: tuple[str, ...] = ()
+RAW = 0  # number of templates that stands for "no instruction": the bare caption and the pictures
 
 
 def render_size(size_px: int) -> int:
@@ -91,6 +69,8 @@ class WorldTasks:
         generic_share: how often a referenced subject is called only "object" and the like; 1.0 in evaluation, so that
             nothing but the reference tells what it is.
         name_styles: whether a style reference's text may name the style.
+        num_templates: how many of the wordings of each training task are used, the first ones in their file; all
+            without a number. `RAW` asks without an instruction: the bare caption, then the pictures, without texts.
     """
 
     def __init__(
@@ -103,6 +83,7 @@ class WorldTasks:
         wording: Split | None = None,
         generic_share: float = GENERIC_SHARE,
         name_styles: bool = True,
+        num_templates: int | None = None,
     ):
         self.pack = pack
         self.size_px = size_px
@@ -111,10 +92,11 @@ class WorldTasks:
         self.wording: Split = split if wording is None else wording
         self.generic_share = generic_share
         self.name_styles = name_styles
+        self.num_templates = num_templates
 
     def build(self, task: str, rng: np.random.Generator, key: str) -> WorldExample:
         """One example of `task`, a name from `TRAINING_TASKS`, `FINE_TUNING_TASKS` or `COMBINATION_TASKS`."""
-        builders: dict[str, Callable[[np.random.Generator], _Draft]] = {
+        builders: dict[str, Callable[[np.random.Generator], Draft]] = {
             "text": self._text,
             "art": self._art,
             "depth": self._control("depth"),
@@ -127,17 +109,15 @@ class WorldTasks:
             "style": self._style,
             "style_transfer": self._style_transfer,
             "edit": self._edit,
-            "style_subject": self._style_subject,
-            "multi_subject": self._multi_subject,
-            "control_subject": self._control_subject,
-            "control_style": self._control_style,
+            **{name: partial(draw, self) for name, draw in COMBINATIONS.items()},
         }
         if task not in builders:
             raise ValueError(f"unknown task {task!r}; choose one of {', '.join(builders)}")
         draft = builders[task](rng)
-        options = _templates(task, "held_out" if task in COMBINATION_TASKS else self.wording)
-        text = fill(options[int(rng.integers(len(options)))], **draft.slots)
-        return self._finish(task, key, text, draft)
+        picture = render(draft.scene, self.pack, self.size_px) if draft.picture is None else draft.picture
+        instruction = _raw_instruction(draft) if self.num_templates == RAW else self._instruction(task, draft, rng)
+        example = Example(instruction, as_image(picture.image), task, key)
+        return WorldExample(example, draft.scene, picture, draft.glyphs, draft.control, draft.edit)
 
     def caption_only(self, rng: np.random.Generator, key: str) -> WorldExample:
         """A captioned picture as pre-training sees it; some are portraits, maps or sketches, as on the web."""
@@ -153,16 +133,16 @@ class WorldTasks:
             kind = CONTROL_TASKS[int(rng.integers(len(CONTROL_TASKS)))]
             plain = caption(replace(scene, style=PLAIN_STYLE), self.pack, rng)
             image = control_picture(kind, picture, rng)
-            example = Example(Instruction(f"{reference_text(kind, rng)} of {plain}", ()), _image(image), "text", key)
+            example = Example(Instruction(f"{reference_text(kind, rng)} of {plain}", ()), as_image(image), "text", key)
             return WorldExample(example, scene, picture)
         return self._captioned(scene, picture, text, rng, key)
 
     def _captioned(self, scene: Scene, picture: Render, text: str, rng: np.random.Generator, key: str) -> WorldExample:
         """A picture with its caption, three times in ten inside an instruction."""
-        if rng.random() < 0.3:
-            options = _templates("text", self.wording)
+        if self.num_templates != RAW and rng.random() < 0.3:
+            options = self._wordings("text")
             text = fill(options[int(rng.integers(len(options)))], caption=text)
-        return WorldExample(Example(Instruction(text, ()), _image(picture.image), "text", key), scene, picture)
+        return WorldExample(Example(Instruction(text, ()), as_image(picture.image), "text", key), scene, picture)
 
     def cluster(self, rng: np.random.Generator, key: str, size: int = 5) -> WorldExample:
         """A stage-1 example: one target and three context pairs out of a cluster of `size` similar pictures (A.2.2).
@@ -186,7 +166,7 @@ class WorldTasks:
                 )
             )
         pictures = [render(scene, self.pack, self.size_px) for scene in scenes[:4]]
-        words = [self._subject_word(glyph, rng) for glyph in first.glyphs] if same_subject else None
+        words = [self.subject_word(glyph, rng) for glyph in first.glyphs] if same_subject else None
         named_style = not (same_style and rng.random() < 0.5)
         text = caption(first, self.pack, rng, subject_words=words, with_style=named_style)
         return _cluster_example(text, first, pictures, [caption(scene, self.pack, rng) for scene in scenes[1:4]], key)
@@ -200,49 +180,55 @@ class WorldTasks:
         text = portrait_caption(scenes[0], rng, named=rng.random() < 0.5)
         return _cluster_example(text, scenes[0], pictures, [portrait_caption(s, rng) for s in scenes[1:4]], key)
 
-    def _finish(self, task: str, key: str, text: str, draft: _Draft) -> WorldExample:
+    def _instruction(self, task: str, draft: Draft, rng: np.random.Generator) -> Instruction:
+        """A sentence of the task, filled, with the references."""
+        options = self._wordings(task)
+        text = fill(options[int(rng.integers(len(options)))], **draft.slots)
         references = tuple(
-            Reference(_image(image), words, marker)
+            Reference(as_image(image), words, marker)
             for marker, pairs in enumerate(draft.references, start=1)
             for image, words in pairs
         )
-        picture = render(draft.scene, self.pack, self.size_px) if draft.picture is None else draft.picture
-        example = Example(Instruction(text, references), _image(picture.image), task, key)
-        return WorldExample(example, draft.scene, picture, draft.glyphs)
+        return Instruction(text, references)
 
-    def _text(self, rng: np.random.Generator) -> _Draft:
+    def _wordings(self, task: str) -> tuple[Template, ...]:
+        if task in COMBINATION_TASKS:
+            return _templates(task, "held_out")
+        return _templates(task, self.wording)[: self.num_templates]
+
+    def _text(self, rng: np.random.Generator) -> Draft:
         scene = self.sampler.sample(rng, style=PLAIN_STYLE)
-        return _Draft(scene, {"caption": caption(scene, self.pack, rng)})
+        return Draft(scene, {"caption": caption(scene, self.pack, rng)})
 
-    def _art(self, rng: np.random.Generator) -> _Draft:
-        scene = self.sampler.sample(rng, style=self._draw_style(rng))
+    def _art(self, rng: np.random.Generator) -> Draft:
+        scene = self.sampler.sample(rng, style=self.draw_style(rng))
         phrases = style_phrases(scene.style)
         style = phrases[int(rng.integers(len(phrases)))]
-        return _Draft(scene, {"caption": caption(scene, self.pack, rng, with_style=False), "style": style})
+        return Draft(scene, {"caption": caption(scene, self.pack, rng, with_style=False), "style": style})
 
-    def _control(self, kind: str) -> Callable[[np.random.Generator], _Draft]:
-        def build(rng: np.random.Generator) -> _Draft:
+    def _control(self, kind: str) -> Callable[[np.random.Generator], Draft]:
+        def build(rng: np.random.Generator) -> Draft:
             scene = self.sampler.sample(rng, style=None if rng.random() < 0.5 else PLAIN_STYLE)
             picture = render(scene, self.pack, self.size_px)
             pair = (control_picture(kind, picture, rng), reference_text(kind, rng))
-            return _Draft(scene, {"caption": caption(scene, self.pack, rng)}, ((pair,),), picture)
+            return Draft(scene, {"caption": caption(scene, self.pack, rng)}, ((pair,),), picture, control=kind)
 
         return build
 
-    def _subject(self, rng: np.random.Generator) -> _Draft:
+    def _subject(self, rng: np.random.Generator) -> Draft:
         scene = self.sampler.sample(
             rng,
             num_subjects=1 if rng.random() < 0.8 else 2,
             style=None if rng.random() < 0.25 else PLAIN_STYLE,
         )
-        word = self._subject_word(scene.glyphs[0], rng)
+        word = self.subject_word(scene.glyphs[0], rng)
         others = [subject_phrase(self.pack[key], rng) for key in scene.glyphs[1:]]
         text = caption(scene, self.pack, rng, subject_words=[word, *others])
-        pairs = self._subject_pairs(scene.glyphs[0], word, rng, num_pictures=1 + int(rng.integers(3)))
-        return _Draft(scene, {"caption": text, "subject": word}, (pairs,), glyphs=scene.glyphs[:1])
+        pairs = self.subject_pairs(scene.glyphs[0], word, rng, num_pictures=1 + int(rng.integers(3)))
+        return Draft(scene, {"caption": text, "subject": word}, (pairs,), glyphs=scene.glyphs[:1])
 
-    def _face(self, close: bool) -> Callable[[np.random.Generator], _Draft]:
-        def build(rng: np.random.Generator) -> _Draft:
+    def _face(self, close: bool) -> Callable[[np.random.Generator], Draft]:
+        def build(rng: np.random.Generator) -> Draft:
             scene = self.portraits.scene(rng, close=close)
             portrait = parse_portrait(scene.glyphs[0])
             word = None if rng.random() < 0.5 else identity_of(portrait.identity).kind
@@ -253,83 +239,40 @@ class WorldTasks:
             text = reference_text("face", rng, subject=word or PERSON_WORDS[0])
             pairs = tuple((render(other, PORTRAITS, self.size_px).image, text) for other in others)
             slots = {"caption": portrait_caption(scene, rng, named=False, word=word)}
-            return _Draft(scene, slots, (pairs,), render(scene, PORTRAITS, self.size_px), scene.glyphs)
+            return Draft(scene, slots, (pairs,), render(scene, PORTRAITS, self.size_px), scene.glyphs)
 
         return build
 
-    def _style(self, rng: np.random.Generator) -> _Draft:
-        scene = self.sampler.sample(rng, style=self._draw_style(rng))
-        return _Draft(
+    def _style(self, rng: np.random.Generator) -> Draft:
+        scene = self.sampler.sample(rng, style=self.draw_style(rng))
+        return Draft(
             scene,
             {"caption": caption(scene, self.pack, rng, with_style=False)},
-            ((self._style_pair(scene.style, rng),),),
+            ((self.style_pair(scene.style, rng),),),
         )
 
-    def _style_transfer(self, rng: np.random.Generator) -> _Draft:
-        scene = self.sampler.sample(rng, style=self._draw_style(rng))
+    def _style_transfer(self, rng: np.random.Generator) -> Draft:
+        scene = self.sampler.sample(rng, style=self.draw_style(rng))
         picture = render(scene, self.pack, self.size_px)
         content = (picture.plain, reference_text("content", rng))
-        return _Draft(scene, {}, ((self._style_pair(scene.style, rng),), (content,)), picture)
+        return Draft(scene, {}, ((self.style_pair(scene.style, rng),), (content,)), picture)
 
-    def _edit(self, rng: np.random.Generator) -> _Draft:
+    def _edit(self, rng: np.random.Generator) -> Draft:
         edit = draw_edit(self.sampler, self.pack, self.size_px, PLAIN_STYLE, rng)
         mask = np.repeat(edit.mask[..., None], 3, axis=2).astype(np.uint8) * 255
         source = (edit.source.image, reference_text("source", rng))
-        return _Draft(
-            edit.after, {"edit": edit.words}, ((source,), ((mask, reference_text("mask", rng)),)), edit.target
-        )
+        references = ((source,), ((mask, reference_text("mask", rng)),))
+        return Draft(edit.after, {"edit": edit.words}, references, edit.target, edit=edit)
 
-    def _style_subject(self, rng: np.random.Generator) -> _Draft:
-        scene = self.sampler.sample(rng, num_subjects=1, style=self._draw_style(rng))
-        word = self._subject_word(scene.glyphs[0], rng)
-        text = caption(scene, self.pack, rng, subject_words=[word], with_style=False)
-        references = (
-            self._subject_pairs(scene.glyphs[0], word, rng),
-            (self._style_pair(scene.style, rng),),
-        )
-        return _Draft(scene, {"caption": text, "subject": word}, references, glyphs=scene.glyphs)
-
-    def _multi_subject(self, rng: np.random.Generator) -> _Draft:
-        scene = self.sampler.sample(rng, num_subjects=2, style=PLAIN_STYLE)
-        words = [
-            f"{order} {self._subject_word(g, rng)}" for order, g in zip(("first", "second"), scene.glyphs, strict=True)
-        ]
-        text = caption(scene, self.pack, rng, subject_words=[f"the {word}" for word in words])
-        references = tuple(self._subject_pairs(g, w, rng) for g, w in zip(scene.glyphs, words, strict=True))
-        slots = {"caption": text, "subject": words[0], "subject2": words[1]}
-        return _Draft(scene, slots, references, glyphs=scene.glyphs)
-
-    def _control_subject(self, rng: np.random.Generator) -> _Draft:
-        scene = self.sampler.sample(rng, num_subjects=1, style=PLAIN_STYLE)
-        picture = render(scene, self.pack, self.size_px)
-        kind = CONTROL_TASKS[int(rng.integers(len(CONTROL_TASKS)))]
-        word = self._subject_word(scene.glyphs[0], rng)
-        control = (control_picture(kind, picture, rng), reference_text(kind, rng))
-        slots = {
-            "caption": caption(scene, self.pack, rng, subject_words=[word]),
-            "subject": word,
-            "control": _CONTROL_NAMES[kind],
-        }
-        references = ((control,), self._subject_pairs(scene.glyphs[0], word, rng))
-        return _Draft(scene, slots, references, picture, scene.glyphs)
-
-    def _control_style(self, rng: np.random.Generator) -> _Draft:
-        scene = self.sampler.sample(rng, num_subjects=1, style=self._draw_style(rng))
-        picture = render(scene, self.pack, self.size_px)
-        kind = CONTROL_TASKS[int(rng.integers(len(CONTROL_TASKS)))]
-        control = (control_picture(kind, picture, rng), reference_text(kind, rng))
-        slots = {"caption": caption(scene, self.pack, rng, with_style=False), "control": _CONTROL_NAMES[kind]}
-        return _Draft(scene, slots, ((control,), (self._style_pair(scene.style, rng),)), picture)
-
-    def _draw_style(self, rng: np.random.Generator) -> Style:
+    def draw_style(self, rng: np.random.Generator) -> Style:
         return sample_style(rng, self.sampler.styles[int(rng.integers(len(self.sampler.styles)))])
 
-    def _subject_word(self, glyph: str, rng: np.random.Generator) -> str:
+    def subject_word(self, glyph: str, rng: np.random.Generator) -> str:
         if rng.random() < self.generic_share:
             return GENERIC_WORDS[int(rng.integers(len(GENERIC_WORDS)))]
         return subject_phrase(self.pack[glyph], rng)
 
-    def _subject_pairs(
+    def subject_pairs(
         self, glyph: str, word: str, rng: np.random.Generator, num_pictures: int = 1
     ) -> tuple[tuple[np.ndarray, str], ...]:
         """Pictures of a glyph in other scenes, under one marker."""
@@ -337,7 +280,7 @@ class WorldTasks:
         text = reference_text("subject", rng, subject=word)
         return tuple((render(scene, self.pack, self.size_px).image, text) for scene in scenes)
 
-    def _style_pair(self, style: Style, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+    def style_pair(self, style: Style, rng: np.random.Generator) -> tuple[np.ndarray, str]:
         """Another scene in the same style."""
         scene = self.sampler.sample(rng, style=style)
         named = {"style": style_phrases(style)[0]} if self.name_styles else {}
@@ -348,34 +291,14 @@ def _cluster_example(
     text: str, scene: Scene, pictures: Sequence[Render], captions: Sequence[str], key: str
 ) -> WorldExample:
     """The first picture as the target, the others as its context."""
-    context = [(_image(picture.image), words) for picture, words in zip(pictures[1:], captions, strict=True)]
+    context = [(as_image(picture.image), words) for picture, words in zip(pictures[1:], captions, strict=True)]
     instruction = cluster_instruction(text, context)
-    return WorldExample(Example(instruction, _image(pictures[0].image), "cluster", key), scene, pictures[0])
+    return WorldExample(Example(instruction, as_image(pictures[0].image), "cluster", key), scene, pictures[0])
 
 
-@dataclass(frozen=True)
-class _Draft:
-    """A scene to draw, the template's slots, and per marker its (picture, text) pairs."""
-
-    scene: Scene
-    slots: dict[str, str]
-    references: tuple[tuple[tuple[np.ndarray, str], ...], ...] = ()
-    picture: Render | None = None
-    glyphs: tuple[str, ...] = ()
-
-
-def control_picture(kind: str, picture: Render, rng: np.random.Generator) -> np.ndarray:
-    """A control as training sees it, uint8 [S, S, 3]; edges vary in granularity, width and completeness (A.3)."""
-    if kind == "depth":
-        return depth_map(picture)
-    if kind == "mask":
-        return mask_map(picture)
-    if kind == "sketch":
-        return sketch(picture, rng)
-    granularity = GRANULARITIES[int(rng.choice(len(GRANULARITIES), p=(0.15, 0.25, 0.6)))]
-    careless = rng if rng.random() < 0.3 else None
-    return edge_map(picture, granularity, 1 + int(rng.random() < 0.25), careless)
-
-
-def _image(array: np.ndarray) -> Image.Image:
-    return Image.fromarray(array, "RGB")
+def _raw_instruction(draft: Draft) -> Instruction:
+    """What a data set without instructions gives: the caption, if there is one, and the pictures in their order."""
+    words = draft.slots.get("caption", draft.slots.get("edit", ""))
+    style = draft.slots.get("style", "")
+    pictures = [(as_image(image), "") for pairs in draft.references for image, _ in pairs]
+    return cluster_instruction(f"{words}, {style}" if style else words, pictures)

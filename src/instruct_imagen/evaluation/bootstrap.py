@@ -23,11 +23,32 @@ def mean_interval(
     Raises:
         ValueError: there are no values.
     """
-    numbers = np.asarray(values, dtype=np.float64)
-    if numbers.ndim != 1 or not numbers.size:
-        raise ValueError("A bootstrap interval needs a list of at least one number.")
-    drawn = np.random.default_rng(seed).integers(numbers.size, size=(num_resamples, numbers.size))
-    low, high = np.quantile(numbers[drawn].mean(axis=1), ((1 - SHARE) / 2, (1 + SHARE) / 2))
+    return average_interval([values], seed, num_resamples)
+
+
+def average_interval(
+    values: Sequence[Sequence[float] | np.ndarray], seed: int = 0, num_resamples: int = NUM_RESAMPLES
+) -> tuple[float, float]:
+    """The 95 % interval of the average of several tasks' means, the instructions of each task resampled on their own.
+
+    Args:
+        values: for each task one number per instruction.
+        seed: of the resampling.
+        num_resamples: how often.
+
+    Raises:
+        ValueError: there is no task, or one has no values.
+    """
+    if not values:
+        raise ValueError("An average needs at least one task.")
+    rng = np.random.default_rng(seed)
+    means = np.zeros(num_resamples)
+    for task in values:
+        numbers = np.asarray(task, dtype=np.float64)
+        if numbers.ndim != 1 or not numbers.size:
+            raise ValueError("A bootstrap interval needs a list of at least one number.")
+        means += numbers[rng.integers(numbers.size, size=(num_resamples, numbers.size))].mean(axis=1)
+    low, high = np.quantile(means / len(values), ((1 - SHARE) / 2, (1 + SHARE) / 2))
     return float(low), float(high)
 
 
@@ -44,7 +65,28 @@ def difference_interval(
     Raises:
         ValueError: the lists differ in length or are empty.
     """
-    first, second = (np.asarray(numbers, dtype=np.float64) for numbers in (values, others))
-    if first.shape != second.shape:
-        raise ValueError(f"Paired lists must be equally long, not {first.shape} and {second.shape}.")
-    return mean_interval(first - second, seed, num_resamples)
+    return average_difference_interval([(values, others)], seed, num_resamples)
+
+
+def average_difference_interval(
+    pairs: Sequence[tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]],
+    seed: int = 0,
+    num_resamples: int = NUM_RESAMPLES,
+) -> tuple[float, float]:
+    """The 95 % interval of the difference of two methods' averages over tasks, instructions resampled as pairs.
+
+    Args:
+        pairs: for each task the numbers of both methods, on the same instructions in the same order.
+        seed: of the resampling.
+        num_resamples: how often.
+
+    Raises:
+        ValueError: there is no task, or lists of a pair differ in length or are empty.
+    """
+    differences = []
+    for values, others in pairs:
+        first, second = (np.asarray(numbers, dtype=np.float64) for numbers in (values, others))
+        if first.shape != second.shape:
+            raise ValueError(f"Paired lists must be equally long, not {first.shape} and {second.shape}.")
+        differences.append(first - second)
+    return average_interval(differences, seed, num_resamples)

@@ -1,4 +1,4 @@
-"""From pictures to numbers: the right judge for each task, with its ceiling and its floor."""
+"""The quick suite: one judge a task, with its ceiling and its floor; and, for all suites, what was copied."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from functools import cached_property
 import numpy as np
 
 from ..world import GlyphPack
+from .cases import SuiteCase
 from .judges.copies import is_copy
 from .judges.edges import picture_edge_f1
 from .judges.identity import IdentityJudge
 from .judges.mask import mask_iou, shipped_mask_judge
 from .judges.style import StyleJudge
 from .pictures import JUDGE_SIZE_PX, judged
-from .suites import JudgeName, SuiteCase
+from .suites import JudgeName
 
 
 class Judges:
@@ -87,15 +88,19 @@ class Judges:
         return self._measured[same]
 
 
-def copied_share(pictures: Sequence[np.ndarray], cases: Sequence[SuiteCase]) -> float | None:
-    """Share of pictures that nearly are one of their references; None where no case has a reference."""
+def copied(pictures: Sequence[np.ndarray], cases: Sequence[SuiteCase]) -> list[bool] | None:
+    """Which pictures repeat one of their references; None where no case has a reference.
+
+    What the true picture has in common with a reference is no fault: a slight edit nearly repeats its source.
+    """
     if not any(case.instruction.references for case in cases):
         return None
-    copied = []
+    found = []
     for picture, case in zip(pictures, cases, strict=True):
-        references = [np.asarray(reference.image) for reference in case.instruction.references]
-        copied.append(any(is_copy(judged(picture), judged(reference)) for reference in references))
-    return float(np.mean(copied))
+        references = [judged(np.asarray(reference.image)) for reference in case.instruction.references]
+        seen = judged(picture)
+        found.append(any(is_copy(seen, other) and not is_copy(case.truth, other) for other in references))
+    return found
 
 
 def _wanted_edges(case: SuiteCase) -> np.ndarray:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..data.world_tasks import RAW
 from ..instruction import Instruction
-from ..pipeline import DEFAULT_STEPS, InstructImagenPipeline
-from ..world import load_pack
-from .runner import Scores, run_suite
-from .suites import get_suite
+from ..pipeline import InstructImagenPipeline, Stages
+from ..training.checkpoint import TRAINING_FILE, CheckpointError, read_position
+from .suites import Suite
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,10 @@ class PipelineGenerator:
     """Draws with a pipeline; see `InstructImagenPipeline.__call__` for the options."""
 
     pipeline: InstructImagenPipeline
-    steps: int = DEFAULT_STEPS
-    guidance_scale: float = 3.0
+    steps: int | None = None
+    guidance_scale: float | None = None
     image_guidance_scale: float | None = None
+    stages: Stages | None = None
 
     def __call__(
         self, instructions: Sequence[Instruction], seeds: Sequence[int], drop_context: bool = False
@@ -36,26 +37,20 @@ class PipelineGenerator:
             image_guidance_scale=self.image_guidance_scale,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             drop_context=drop_context,
+            stages=self.stages,
         ).images
         return [np.asarray(image) for image in images]
 
 
-def evaluate_pipeline(
-    generator: PipelineGenerator, suite_name: str, out: Path, count: int | None = None, progress: bool = True
-) -> Scores:
-    """Runs a suite on a pipeline and writes its scores to `out`.
+def trained_templates(model: Path) -> int | None:
+    """`RAW` if a model was trained on bare captions and pictures, else None: it is then asked in sentences."""
+    try:
+        preset = read_position(model, TRAINING_FILE)[1]
+    except CheckpointError:  # a model of another origin
+        return None
+    return RAW if preset.data.num_templates == RAW else None
 
-    Args:
-        generator: the model with its sampling options.
-        suite_name: a name in `SUITES`.
-        out: folder for `scores.json` and contact sheets.
-        count: instructions per task; the suite's own number if None.
-        progress: report each task on standard error.
 
-    Raises:
-        EvaluationError: no such suite.
-    """
-    suite = get_suite(suite_name)
-    if count is not None:
-        suite = replace(suite, num_per_task=count)
-    return run_suite(suite, generator, load_pack(), out, progress)
+def counted(suites: Sequence[Suite], count: int | None) -> tuple[Suite, ...]:
+    """Suites with so many instructions per task; with their own number if None."""
+    return tuple(suite if count is None else replace(suite, num_per_task=count) for suite in suites)

@@ -1,42 +1,30 @@
 """Suites: sets of instructions with their truth, fixed by a seed and independent of any model.
 
-    suite = get_suite("quick")
-    cases = suite_cases(suite.task("mask"), suite, pack)
+    suites = get_suites("zero_shot")
+    cases = suite_cases(suites[0].task("style_subject"), suites[0], pack)      # cases.py
 
-Scenes, references and wordings come from the builders that training uses (`WorldTasks`), with one subject in each
-picture. What a task measures is held apart from what else could help: a style is shown and never named, a subject
-that the model has never seen is called only "object" or the like.
+The scenes come from the builders that training uses (`WorldTasks`). `quick` holds the tasks of a first look, each
+with one judge and one subject. The others are the paper's suites (§4), what goes beyond it (§5.3), editing (Table 2),
+and the in-domain ones in wordings that training never sees; there a picture is as good as its least satisfied
+condition.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import cv2
-import numpy as np
-from PIL import Image
-
-from ..data.world_tasks import GENERIC_SHARE, WorldExample, WorldTasks
+from ..data.world_tasks import GENERIC_SHARE
 from ..errors import UserError
-from ..instruction import Instruction
-from ..world import (
-    STYLE_NAMES,
-    GlyphPack,
-    SceneSampler,
-    Split,
-    canny_edges,
-    edge_map,
-    styles_of,
-)
-from .pictures import JUDGE_SIZE_PX
+from ..world import Split
 
 JudgeName = Literal["mask", "edge", "style", "identity"]
-NUM_CANDIDATES = 16
-MIN_EDGE_PX = 48  # paler pictures have nothing to follow
-MIN_SOLID_SHARE = 0.85  # of a mask's area, in 3 x 3 pixel squares; one glyph in nine is finer than that
+ConditionKind = Literal[
+    "identity", "style", "control", "ground", "relation", "count", "face", "hat", "content", "inside", "outside"
+]
+NUM_INSTRUCTIONS = 120
+SEED = 9_000_101
 
 
 class EvaluationError(UserError):
@@ -44,26 +32,50 @@ class EvaluationError(UserError):
 
 
 @dataclass(frozen=True)
+class Condition:
+    """One thing that an instruction asks for.
+
+    Attributes:
+        kind: what it is; `conditions.py` has a judge for each.
+        subject: which of the scene's subjects it is about.
+    """
+
+    kind: ConditionKind
+    subject: int = 0
+
+    @property
+    def name(self) -> str:
+        """How tables call it: "identity", "identity 2"."""
+        return f"{self.kind} {self.subject + 1}" if self.subject else self.kind
+
+
+@dataclass(frozen=True)
 class SuiteTask:
     """One task of a suite and what is measured on it.
 
     Attributes:
-        name: name of the task in the suite and in the scores.
+        name: name of the task in the suite and in the scores; its own in all suites but `quick`.
         task: name of the task that `WorldTasks` builds.
-        judge: what judges its pictures.
-        glyphs: split of the subjects.
+        judge: the one judge of a task of `quick`; the others have conditions.
+        conditions: what an instruction asks for; those that a case does not have are left out.
+        glyphs: split of the subjects, and of the people.
         styles: split of the target's style; None for plain pictures.
         generic_share: how often a referenced subject is called only "object" or the like.
+        num_subjects: in each scene; None leaves it to the task, with two at most.
+        wording: split of the sentences.
         drop_context: whether the model has to do without the references.
         stream: seeds the examples; tasks of one stream have the same instructions. The task's name if empty.
     """
 
     name: str
     task: str
-    judge: JudgeName
+    judge: JudgeName | None = None
+    conditions: tuple[Condition, ...] = ()
     glyphs: Split = "train"
     styles: Split | None = None
     generic_share: float = GENERIC_SHARE
+    num_subjects: int | None = 1
+    wording: Split = "train"
     drop_context: bool = False
     stream: str = ""
 
@@ -76,7 +88,7 @@ class Suite:
         name: key in `SUITES`.
         tasks: in the order of the report.
         num_per_task: number of instructions of each task; the first ones stay the same when it changes.
-        seed: of everything; suites differ in it, and no training source uses it.
+        seed: of everything; no training source uses it, nor any judge.
     """
 
     name: str
@@ -97,56 +109,116 @@ class Suite:
         raise EvaluationError(f"The suite {self.name!r} has no task {name!r}; its tasks are {known}.")
 
 
-@dataclass(frozen=True)
-class SuiteCase:
-    """One instruction to follow, with all that is known about it.
-
-    Attributes:
-        key: "<task>/<index>".
-        world: instruction, true picture, scene and masks.
-        candidates: sorted keys of the glyphs among which the identity judge chooses; empty for other judges.
-        seed: for the noise from which a model draws.
-    """
-
-    key: str
-    world: WorldExample
-    candidates: tuple[str, ...]
-    seed: int
-
-    @property
-    def instruction(self) -> Instruction:
-        """What the model is asked."""
-        return self.world.example.instruction
-
-    @property
-    def truth(self) -> np.ndarray:
-        """The true picture, uint8 [64, 64, 3]."""
-        return self.world.picture.image
+_QUICK_SUBJECT = SuiteTask("subject", "subject", "identity", glyphs="held_out", generic_share=1.0, stream="subject")
+_QUICK = Suite(
+    "quick",
+    (
+        SuiteTask("mask", "mask", "mask"),
+        SuiteTask("edge", "edge", "edge"),
+        SuiteTask("style", "style", "style", styles="train"),
+        SuiteTask("style_held_out", "style", "style", styles="held_out"),
+        _QUICK_SUBJECT,
+        replace(_QUICK_SUBJECT, name="subject_without_reference", drop_context=True),
+        SuiteTask("text", "text", "identity"),
+    ),
+)
 
 
-_SUBJECT = SuiteTask("subject", "subject", "identity", glyphs="held_out", generic_share=1.0, stream="subject")
+def _conditions(*kinds: ConditionKind | tuple[ConditionKind, int]) -> tuple[Condition, ...]:
+    return tuple(Condition(*kind) if isinstance(kind, tuple) else Condition(kind) for kind in kinds)
+
+
+_CONTROLLED = _conditions("control", "identity", "ground")
+_TWO: tuple[ConditionKind | tuple[ConditionKind, int], ...] = (
+    "identity",
+    ("identity", 1),
+    "relation",
+    "count",
+    "ground",
+)
+
+_IN_DOMAIN = (
+    SuiteTask("depth", "depth", conditions=_CONTROLLED),
+    SuiteTask("mask", "mask", conditions=_CONTROLLED),
+    SuiteTask("edge", "edge", conditions=_CONTROLLED),
+    SuiteTask("style", "style", conditions=_conditions("style", "identity", "ground"), styles="train"),
+    SuiteTask("subject", "subject", conditions=_conditions("identity", "ground"), glyphs="held_out", generic_share=1.0),
+    SuiteTask("text", "text", conditions=_conditions(*_TWO), num_subjects=None),
+    SuiteTask("face", "face", conditions=_conditions("face", "hat", "ground"), glyphs="held_out"),
+    SuiteTask(
+        "style_transfer", "style_transfer", conditions=_conditions("style", "content", "identity"), styles="train"
+    ),
+)
+_NEW_SUBJECT = SuiteTask("", "", glyphs="held_out", generic_share=1.0)
+_ZERO_SHOT = (
+    replace(
+        _NEW_SUBJECT,
+        name="style_subject",
+        task="style_subject",
+        conditions=_conditions("style", "identity", "ground"),
+        styles="train",
+    ),
+    replace(
+        _NEW_SUBJECT,
+        name="multi_subject",
+        task="multi_subject",
+        conditions=_conditions(*_TWO),
+        num_subjects=None,
+    ),
+    replace(_NEW_SUBJECT, name="control_subject", task="control_subject", conditions=_CONTROLLED),
+    SuiteTask(
+        "control_style",
+        "control_style",
+        conditions=_conditions("control", "style", "identity", "ground"),
+        styles="train",
+    ),
+)
+_THREE_CONDITIONS = (
+    replace(
+        _NEW_SUBJECT,
+        name="subject_style_mask",
+        task="subject_style_mask",
+        conditions=_conditions("identity", "style", "control", "ground"),
+        styles="train",
+    ),
+    replace(
+        _NEW_SUBJECT,
+        name="two_subjects_style",
+        task="two_subjects_style",
+        conditions=_conditions("identity", ("identity", 1), "style", "relation", "count", "ground"),
+        styles="train",
+        num_subjects=None,
+    ),
+    replace(
+        _NEW_SUBJECT,
+        name="subject_edge_style",
+        task="subject_edge_style",
+        conditions=_conditions("identity", "control", "style", "ground"),
+        styles="train",
+    ),
+)
+_EDITING = (SuiteTask("edit", "edit", conditions=_conditions("inside", "outside"), num_subjects=None),)
+_REWORDED = tuple(
+    replace(task, name=f"reworded_{task.name}", wording="held_out", stream=task.name) for task in _IN_DOMAIN
+)
 
 SUITES: Mapping[str, Suite] = {
     suite.name: suite
     for suite in (
-        Suite(
-            "quick",
-            (
-                SuiteTask("mask", "mask", "mask"),
-                SuiteTask("edge", "edge", "edge"),
-                SuiteTask("style", "style", "style", styles="train"),
-                SuiteTask("style_held_out", "style", "style", styles="held_out"),
-                _SUBJECT,
-                replace(_SUBJECT, name="subject_without_reference", drop_context=True),
-                SuiteTask("text", "text", "identity"),
-            ),
-        ),
+        _QUICK,
+        Suite("in_domain", _IN_DOMAIN, NUM_INSTRUCTIONS, SEED),
+        Suite("zero_shot", _ZERO_SHOT, NUM_INSTRUCTIONS, SEED),
+        Suite("three_conditions", _THREE_CONDITIONS, NUM_INSTRUCTIONS, SEED),
+        Suite("editing", _EDITING, NUM_INSTRUCTIONS, SEED),
+        Suite("held_out_wording", _REWORDED, NUM_INSTRUCTIONS, SEED),
     )
 }
+ALL = "all"
+_NOT_IN_ALL = ("quick",)
 
 
 def get_suite(name: str) -> Suite:
-    """The suite of that name.
+    """The suite of that name, whole.
 
     Raises:
         EvaluationError: there is none.
@@ -156,75 +228,28 @@ def get_suite(name: str) -> Suite:
     return SUITES[name]
 
 
-def _builder(task: SuiteTask, pack: GlyphPack) -> WorldTasks:
-    builder = WorldTasks(
-        pack,
-        "held_out",
-        JUDGE_SIZE_PX,
-        wording="train",
-        generic_share=task.generic_share,
-        name_styles=False,
-    )
-    styles = () if task.styles is None else styles_of(STYLE_NAMES, task.styles)
-    # "held_out" is the split that may show everything.
-    builder.sampler = SceneSampler(pack, "held_out", styles, glyphs=task.glyphs, num_subjects=1, plain_share=1.0)
-    return builder
-
-
-def suite_cases(task: SuiteTask, suite: Suite, pack: GlyphPack) -> list[SuiteCase]:
-    """The cases of one task.
+def get_suites(name: str) -> tuple[Suite, ...]:
+    """The suites that a name stands for.
 
     Args:
-        task: one of the suite's tasks.
-        suite: gives the number of cases and the seed.
-        pack: the glyphs; another pack gives other scenes.
+        name: a suite such as "zero_shot", a task such as "depth" or "quick/mask" (the suite with that task alone), or
+            "all" (all suites but `quick`).
+
+    Raises:
+        EvaluationError: it stands for nothing.
     """
-    builder = _builder(task, pack)
-    stream = zlib.crc32((task.stream or task.name).encode())
-    return [_case(task, builder, (suite.seed, stream, index), index) for index in range(suite.num_per_task)]
-
-
-def _case(task: SuiteTask, builder: WorldTasks, seed: tuple[int, int, int], index: int) -> SuiteCase:
-    rng = np.random.default_rng(seed)
-    key = f"{task.name}/{index}"
-    world = builder.build(task.task, rng, key)
-    while not _readable(task, world):
-        world = builder.build(task.task, rng, key)
-    if task.task == "subject":
-        world = _with_one_reference(world)
-    if task.judge == "edge":
-        world = _with_whole_edges(world)
-    candidates: tuple[str, ...] = ()
-    if task.judge == "identity":
-        true = world.scene.glyphs[0]
-        others = [glyph for glyph in builder.sampler.glyphs if glyph != true]
-        drawn = rng.choice(len(others), min(NUM_CANDIDATES - 1, len(others)), replace=False)
-        candidates = tuple(sorted([true, *(others[int(k)] for k in drawn)]))
-    return SuiteCase(key, world, candidates, int(rng.integers(2**31)))
-
-
-def _readable(task: SuiteTask, world: WorldExample) -> bool:
-    """Whether the judge could read the truth: an edge map with edges on it, a mask that is more than thin lines."""
-    if task.judge == "edge":
-        return int(np.count_nonzero(canny_edges(world.picture.image))) >= MIN_EDGE_PX
-    if task.judge == "mask":
-        mask = world.picture.mask.astype(np.uint8)
-        solid = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-        return int(solid.sum()) >= MIN_SOLID_SHARE * int(mask.sum())
-    return True
-
-
-def _with_one_reference(world: WorldExample) -> WorldExample:
-    """Keeps the first picture of the subject alone."""
-    instruction = world.example.instruction
-    kept = Instruction(instruction.text, instruction.references[:1])
-    return replace(world, example=replace(world.example, instruction=kept))
-
-
-def _with_whole_edges(world: WorldExample) -> WorldExample:
-    """Replaces the edge reference by all edges, one pixel wide and without gaps."""
-    instruction = world.example.instruction
-    edges = Image.fromarray(edge_map(world.picture, "full"))
-    reference = replace(instruction.references[0], image=edges)
-    exact = Instruction(instruction.text, (reference,))
-    return replace(world, example=replace(world.example, instruction=exact))
+    if name == ALL:
+        return tuple(suite for suite in SUITES.values() if suite.name not in _NOT_IN_ALL)
+    if name in SUITES:
+        return (SUITES[name],)
+    group, slash, task = name.partition("/")
+    if slash and group in SUITES:
+        return (replace(SUITES[group], tasks=(SUITES[group].task(task),)),)
+    for suite in get_suites(ALL):
+        for candidate in suite.tasks:
+            if candidate.name == name:
+                return (replace(suite, tasks=(candidate,)),)
+    tasks = ", ".join(task.name for suite in get_suites(ALL) for task in suite.tasks)
+    raise EvaluationError(
+        f"There is no suite {name!r}; the suites are {', '.join(SUITES)} and all, and single tasks are {tasks}."
+    )

@@ -36,10 +36,11 @@ def read_board(value: object) -> tuple[Card, ...]:
     cards = []
     for entry in _items(value, MAX_MARKERS):
         text = entry.get("text")
-        names = tuple(picture.get("name") for picture in _items(entry.get("pictures"), 100))
-        if not isinstance(text, str) or not names or not all(isinstance(name, str) for name in names):
+        names = [picture.get("name") for picture in _items(entry.get("pictures"), 100)]
+        named = tuple(name for name in names if isinstance(name, str))
+        if not isinstance(text, str) or not names or len(named) < len(names):
             raise _odd()
-        cards.append(Card(text, tuple(map(str, names))))
+        cards.append(Card(text, named))
     return tuple(cards)
 
 

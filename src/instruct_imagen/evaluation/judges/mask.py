@@ -4,7 +4,7 @@ features: the region that the network finds, its rim corrected by colour (`MaskJ
 `mask_iou`.
 
 The paper checks mask following by eye (§4); the glyph world knows every mask, so a network can be trained to find
-it in pictures that are blurred, noisy or off in colour, as generated ones are. `train_mask` makes its weights.
+it in pictures that are blurred, noisy or off in colour, as generated ones are. `train_mask` says how it is trained.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..pictures import JUDGE_SIZE_PX
+from .nets import BATCH, WEIGHTS, DenseNet, as_input, read_weights
 
-WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "mask_judge.safetensors"
-_BATCH = 32
+MASK_FILE = "mask_judge.safetensors"
 _REACH_PX = 3.0
 _SURELY_GROUND, _SURELY_SUBJECT = -4.0, 2.0  # logits
 
@@ -33,72 +32,29 @@ def mask_iou(region: np.ndarray, mask: np.ndarray) -> float:
     return int(np.count_nonzero(region & mask)) / union if union else 1.0
 
 
-def _layer(num_in: int, num_out: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(num_in, num_out, 3, stride, dilation, dilation, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(num_out), nn.ReLU(inplace=True))
-
-
-class MaskNet(nn.Module):
-    """A U-Net of 0.14 M parameters: colours to the logit of "this pixel is subject".
-
-    It works on 2 x 2 pixel patches, and ends with two narrow layers on single pixels, which draw the rim: without
-    them three quarters of its errors lay within a pixel of the true rim.
-    """
+class MaskNet(DenseNet):
+    """0.14 M parameters: colours to the logit of "this pixel is subject"."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.fine = nn.Sequential(_layer(12, 24), _layer(24, 24))
-        self.middle = nn.Sequential(_layer(24, 40, stride=2), _layer(40, 40))
-        self.coarse = nn.Sequential(_layer(40, 48, stride=2), _layer(48, 48))
-        self.wide = _layer(48, 48, dilation=2)
-        self.up_middle = _layer(48 + 40, 40)
-        self.up_fine = _layer(40 + 24, 24)
-        self.to_pixels = nn.Conv2d(24, 4 * 8, 1)
-        self.rim = nn.Sequential(_layer(8 + 3, 12), _layer(12, 12))
-        self.head = nn.Conv2d(12, 1, 1)
+        super().__init__(1)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Logits.
-
-        Args:
-            pictures: float [B, 3, S, S] in -1..1, S a multiple of 8.
-
-        Returns:
-            float [B, S, S].
-        """
-        fine = self.fine(nn.functional.pixel_unshuffle(pictures, 2))
-        middle = self.middle(fine)
-        coarse = self.coarse(middle)
-        coarse = coarse + self.wide(coarse)
-        middle = self.up_middle(torch.cat([_doubled(coarse), middle], 1))
-        fine = self.up_fine(torch.cat([_doubled(middle), fine], 1))
-        pixels = nn.functional.pixel_shuffle(self.to_pixels(fine), 2)
-        return self.head(self.rim(torch.cat([pixels, pictures], 1)))[:, 0]
-
-
-def _doubled(values: Tensor) -> Tensor:
-    return nn.functional.interpolate(values, scale_factor=2, mode="nearest")
-
-
-def as_input(pictures: Sequence[np.ndarray]) -> Tensor:
-    """Pictures, uint8 [S, S, 3] each, as float [B, 3, S, S] in -1..1."""
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+        """Logits: float [B, 3, S, S] in -1..1 to float [B, S, S]."""
+        return self.outputs(pictures)[:, 0]
 
 
 class MaskJudge:
     """Finds the region of the drawn subjects.
 
     Args:
-        weights: file made by `python -m instruct_imagen.evaluation.judges.train_mask`.
+        weights: file made by `python -m instruct_imagen.evaluation.judges.training mask`.
 
     Raises:
-        FileNotFoundError: the weights are not there.
+        JudgeError: the weights are not there, or damaged.
     """
 
-    def __init__(self, weights: Path = WEIGHTS) -> None:
-        self.net = MaskNet()
-        self.net.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
-        self.net.eval()
+    def __init__(self, weights: Path = WEIGHTS / MASK_FILE) -> None:
+        self.net = read_weights(MaskNet(), weights)
 
     def regions(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """Regions of the subjects.
@@ -110,8 +66,8 @@ class MaskJudge:
             bool [len(pictures), 64, 64].
         """
         found = np.zeros((len(pictures), JUDGE_SIZE_PX, JUDGE_SIZE_PX), bool)
-        for start in range(0, len(pictures), _BATCH):
-            batch = pictures[start : start + _BATCH]
+        for start in range(0, len(pictures), BATCH):
+            batch = pictures[start : start + BATCH]
             for k, logits in enumerate(self._logits(batch)):
                 found[start + k] = corrected_region(batch[k], logits)
         return found

@@ -1,0 +1,127 @@
+"""What is compared: the paper's baselines and ablations (§4, Tables 3 and 4), as runs of one preset at equal budgets.
+
+    runs = plan(get_preset("micro"))
+
+A run is a model to train; a method is what the tables name. Every method sees the same pre-training, on bare
+captions, and then as many examples: those of stage 1 where it has one, the rest in stage 2. The single-task models
+share that number, an equal part each: more than the mixture gives to their task, but for
+subjects and captions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from ..data.recipe import DataRecipe, MixtureEntry
+from ..data.world_tasks import RAW
+from ..presets import ContextPlaces, Preset, StageConfig
+from .suites import EvaluationError, get_suite
+
+BASE, STAGE_1 = "base", "stage1"
+MANIFEST_FILE, RUNS_FOLDER, SCORES_FOLDER = "ablations.json", "runs", "scores"
+SINGLE_TASKS = tuple(task.name for task in get_suite("in_domain").tasks)
+_SUITES = ("in_domain", "zero_shot", "three_conditions", "held_out_wording")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model to train.
+
+    Attributes:
+        name: its folder.
+        preset: with the stages up to its last, the earlier ones having been trained by `parent`.
+        parent: run that it goes on from; empty for the first.
+        converted: whether the parent's model first gets this preset's places of context attention.
+    """
+
+    name: str
+    preset: Preset
+    parent: str = ""
+    converted: bool = False
+
+
+@dataclass(frozen=True)
+class Method:
+    """One column of the tables.
+
+    Attributes:
+        name: key in the scores.
+        title: how tables call it.
+        runs: the run whose model draws each task, by the task's name; "" stands for all other tasks.
+        suites: on which it is evaluated.
+    """
+
+    name: str
+    title: str
+    runs: Mapping[str, str]
+    suites: tuple[str, ...] = _SUITES
+
+    def run_for(self, task: str) -> str:
+        """Name of the run that draws a task."""
+        return self.runs.get(task) or self.runs[""]
+
+
+METHODS: Mapping[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            "single_task",
+            "single-task models",
+            {task: f"single_{task}" for task in SINGLE_TASKS},
+            suites=("in_domain",),
+        ),
+        Method("multi_task", "multi-task, no instructions", {"": "multi_task"}),
+        Method("instruct_without_stage1", "instruct, without stage 1", {"": "instruct_without_stage1"}),
+        Method("instruct", "instruct, with stage 1", {"": "instruct"}),
+        Method("instruct_middle", "context attention in the middle block only", {"": "instruct_middle"}),
+        Method("templates_10", "10 templates a task", {"": "templates_10"}),
+        Method("templates_1", "1 template a task", {"": "templates_1"}),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs in an order in which they can be trained, and the methods made of them."""
+
+    runs: tuple[Run, ...]
+    methods: tuple[Method, ...] = field(default_factory=lambda: tuple(METHODS.values()))
+
+
+def plan(preset: Preset) -> Plan:
+    """The runs for a preset that has pre-training, stage 1 and stage 2.
+
+    Raises:
+        EvaluationError: it has other stages, or trains on data that is not the world's.
+    """
+    if [stage.stage for stage in preset.stages] != ["pretrain", "stage1", "stage2"]:
+        raise EvaluationError(f"The preset {preset.name!r} must have pre-training, stage 1 and stage 2 to be compared.")
+    if preset.data != DataRecipe():
+        raise EvaluationError("The comparison trains on the glyph world; leave the preset's data as it is.")
+    pretrain, stage1, stage2 = preset.stages
+    longer = replace(stage2, steps=stage1.steps + stage2.steps)
+    middle = _with_places(preset, "middle")
+
+    def stages(*chosen: StageConfig, of: Preset = preset, data: DataRecipe | None = None) -> Preset:
+        return replace(of, stages=chosen, data=data or of.data)
+
+    raw = DataRecipe(num_templates=RAW)
+    runs = [
+        Run(BASE, stages(pretrain, data=raw)),
+        Run("multi_task", stages(pretrain, longer, data=raw), BASE),
+        Run("instruct_without_stage1", stages(pretrain, longer), BASE),
+        Run(STAGE_1, stages(pretrain, stage1), BASE),
+        Run("instruct", preset, STAGE_1),
+        Run("instruct_middle", middle, BASE, converted=True),
+        *(Run(f"templates_{n}", stages(*preset.stages, data=DataRecipe(num_templates=n)), STAGE_1) for n in (10, 1)),
+    ]
+    share = replace(longer, steps=max(1, longer.steps // len(SINGLE_TASKS)))
+    for task in SINGLE_TASKS:
+        alone = DataRecipe(stage2=(MixtureEntry(task, 1.0),), num_templates=RAW)
+        runs.append(Run(f"single_{task}", stages(pretrain, share, data=alone), BASE))
+    return Plan(tuple(runs))
+
+
+def _with_places(preset: Preset, places: ContextPlaces) -> Preset:
+    return replace(preset, model=replace(preset.model, context_places=places))
