@@ -199,6 +199,7 @@ def test_renumbering_spares_the_rest_of_the_text() -> None:
 
 
 def drawn(studio: Studio, text: str, cards: tuple[Card, ...], settings: DrawSettings) -> tuple[list[Progress], Drawing]:
+    studio.visit("a").ask()
     *news, last = studio.draw(studio.visit("a"), text, cards, settings)
     assert isinstance(last, Drawing) and all(isinstance(item, Progress) for item in news)
     return [item for item in news if isinstance(item, Progress)], last
@@ -244,12 +245,17 @@ def test_stop_and_a_closed_page(store: PictureStore) -> None:
     studio = Studio(SlowPainter(), store, pack="builtin")
     handlers = Handlers(studio)
     for end in (handlers.stop, handlers.end):
+        handlers.ask("a")
         shown = handlers.draw("a", "a fox", [], DrawSettings(), vary=False)
         assert "Reading" in (next(shown).stage or "")
         assert "Step 1 of 1000" in (next(shown).stage or "")
         end("a")
         assert "Stopped" in (list(shown)[-1].stage or "")
     assert studio.visit("a").shelf.drawings == ()
+    handlers.ask("a")
+    handlers.stop("a")  # while it waits for its turn
+    (only,) = handlers.draw("a", "a fox", [], DrawSettings(), vary=False)
+    assert "Stopped" in (only.stage or "")
 
 
 def test_the_pipeline_stops_after_its_step(pipeline, monkeypatch) -> None:
@@ -399,6 +405,7 @@ def test_a_visit_by_its_events(studio: Studio, cards: tuple[Card, ...]) -> None:
     back = handlers.open("a", drawing.key)
     assert (back.text, back.board) == (TEXT, board)
     assert back.settings == replace(settings, seed=last.seed)
+    handlers.ask("a")
     *_, again = handlers.draw("a", back.text, back.board, back.settings, vary=False)
     assert studio.visit("a").shelf.drawings[0].pictures == drawing.pictures and again.seed == last.seed
     assert handlers.seed(str(last.seed)) == last.seed

@@ -53,6 +53,10 @@ class Handlers:
             return text
         return renumber(text, order)
 
+    def ask(self, session: str) -> None:
+        """Draw was pressed; its turn comes later, and Stop counts from now."""
+        self._studio.visit(session).ask()
+
     def draw(self, session: str, text: str, board: object, settings: DrawSettings, vary: bool) -> Iterator[Shown]:
         """Draws, showing progress.
 

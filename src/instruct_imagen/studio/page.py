@@ -203,16 +203,16 @@ def _wire_drawing(handlers: Handlers, parts: Parts) -> None:
             changes = (shown.stage, shown.history, shown.seed)
             yield tuple(gr.skip() if change is None else change for change in changes)
 
+    def ask(request: gr.Request) -> None:
+        handlers.ask(str(request.session_hash))
+
     def stop(request: gr.Request) -> None:
         handlers.stop(str(request.session_hash))
 
     def reuse(event: gr.EventData) -> tuple[Any, Any]:
         return (handlers.seed(event.seed), False) if hasattr(event, "seed") else (gr.skip(), gr.skip())
 
-    for asked in (parts.draw.click, parts.text.submit):
-        asked(None, js=_LOOK)
-    gr.on(
-        [parts.draw.click, parts.text.submit],
+    gr.on([parts.draw.click, parts.text.submit], in_words(ask), js=_LOOK, **_AT_ONCE).then(
         in_words(draw),
         [parts.text, parts.board, parts.vary, *parts.settings],
         [parts.stage, parts.history, parts.seed],

@@ -134,11 +134,11 @@ def make_app(
         mcp_server=False,
         enable_monitoring=False,
     )
-    mounted: Any = getattr(app.routes[-1], "app")  # noqa: B009 - routes of other kinds have none
+    mounted: Any = app.routes[-1]
 
     def end_streams() -> None:
         studio.end_all_visits()
-        mounted.stop_event.set()
+        mounted.app.stop_event.set()
 
     app.state.end_streams = end_streams
     return app

@@ -31,10 +31,15 @@ MAX_VISITS = 500
 
 @dataclass
 class Visit:
-    """One open page: its history, and what stops the drawing it waits for."""
+    """One open page: its history, and what stops the drawing that it waits for or watches."""
 
     shelf: Shelf
     stop: threading.Event = field(default_factory=threading.Event)
+
+    def ask(self) -> None:
+        """Draw was pressed: what was stopped before does not stop this."""
+        if self.stop.is_set():
+            self.stop = threading.Event()
 
 
 class Studio:
@@ -99,9 +104,8 @@ class Studio:
             Stopped: the visitor wanted no more.
         """
         instruction = build_instruction(text, cards, self.store)
-        visit.stop = stop = threading.Event()
         started = time.monotonic()
-        for news in self.painter.draw(instruction, settings, stop):
+        for news in self.painter.draw(instruction, settings, visit.stop):
             if isinstance(news, Progress):
                 if news.step == 0:
                     started = time.monotonic()

@@ -2,7 +2,8 @@
 //
 // `props.value` is [{text, pictures: [{name, source, kind, variation}]}]; Python reads `text` and `name` alone. `name`
 // is the picture that is used, `source` the photo that a control was computed from. A card's place is its marker.
-// The pad and the pictures drawn hand pictures over with "studio:add"; "studio:board" tells them what is here.
+// The pad and the pictures drawn hand pictures over with "studio:add"; "studio:board" tells them what is here, also
+// when somebody who came later asks with "studio:who".
 
 const MOST_MARKERS = 9;
 const KINDS = { edge: "edges", mask: "mask", depth: "depth", sketch: "sketch" };
@@ -225,6 +226,7 @@ document.addEventListener("studio:add", async (event) => {
   const answer = await working(async () => server.take({ path: (await upload(file)).path }));
   return answer.error ? notice(answer.error) : addPicture(answer.name, null, text);
 });
+document.addEventListener("studio:who", tellOthers);
 document.addEventListener("paste", (event) => {
   const files = [...(event.clipboardData?.files ?? [])].filter((file) => file.type.startsWith("image/"));
   if (files.length) addFiles(files, null);

@@ -185,3 +185,4 @@ find("done").addEventListener("click", () => {
 new ResizeObserver(draw).observe(canvas);
 resize(1, 1);
 restyle();
+document.dispatchEvent(new CustomEvent("studio:who"));
