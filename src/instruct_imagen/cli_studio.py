@@ -21,6 +21,7 @@ def add_studio(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     command.add_argument("--pack", default="auto", help="glyph pack of the examples (%(default)s)")
     command.add_argument("--depth-model", metavar="FOLDER", help="a depth estimation model of transformers")
     command.add_argument("--mask-model", metavar="FOLDER", help="a segmentation model of transformers (GrabCut)")
+    command.add_argument("--edge-model", type=Path, metavar="FILE", help="an edge detector in ONNX, as DexiNed (Canny)")
     command.set_defaults(run=_studio, download=False)
     return command
 
