@@ -7,8 +7,9 @@ twenty is a near-duplicate of the one before it (recompressed, or reduced and en
 another address), one in fifty a URL twin (another picture under the address of the one before it). What pair `i` is
 depends on (seed, i) alone, so the truth needs no file. Prints, and writes as `OUT/measured.json`:
 
-* `subject_purity`: mean over clusters of the largest share of members that show one glyph,
-* `concept_purity`: the same for one group of glyphs (animals, food, ...),
+* `purity`: means over clusters of the largest share of members that have something in common: one glyph (`subject`),
+  one group of glyphs (`group`: animals, food, ...), one kind of ground, one style (plain pictures have none), and
+  whichever of the four it is (`any`); `purity_of_shuffled`: the same after the members were dealt out anew,
 * `clusters_of_other_sizes`, `clusters_with_copies`, `clusters_with_twins`: must be 0,
 * `copies_in_different_clusters`: of one original; none is lost to training by it, but more is repetition.
 
@@ -45,6 +46,7 @@ from instruct_imagen.retrieval.glyph_embedder import WEIGHTS, GlyphEmbedder
 from instruct_imagen.retrieval.ray_engine import RayEngine
 from instruct_imagen.retrieval.writing import ShardOptions
 from instruct_imagen.world import GlyphPack, Scene, SceneSampler, caption, load_pack, render
+from instruct_imagen.world.scenes import PLAIN
 
 PAIRS_PER_SHARD = 1000
 COPY_EVERY, TWIN_EVERY = 20, 50
@@ -148,17 +150,17 @@ def measure(out: Path, corpus: Corpus) -> dict[str, Any]:
     clusters: dict[int, list[int]] = {}
     for cluster, key in zip(table["cluster"].to_pylist(), table["key"].to_pylist(), strict=True):
         clusters.setdefault(cluster, []).append(int(Path(key).stem.split("/")[-1]))
-    groups = {glyph.key: glyph.group for glyph in _pack(corpus.pack).glyphs}
-    subjects = {index: corpus.scene(index).glyphs[0] for members in clusters.values() for index in members}
     found = list(clusters.values())
+    dealt = np.random.default_rng(corpus.seed).permutation(np.concatenate(found)).reshape(len(found), -1).tolist()
+    concepts = {index: _concepts(corpus, index) for members in found for index in members}
     originals = [[corpus.original(index) for index in members] for members in found]
     twins = [[corpus.twin_of(index) for index in members] for members in found]
     everything = [original for members in originals for original in members]
     return {
         "num_clusters": len(found),
         "share_in_clusters": len(everything) / corpus.num_pairs,
-        "subject_purity": _purity([[subjects[index] for index in members] for members in found]),
-        "concept_purity": _purity([[groups[subjects[index]] for index in members] for members in found]),
+        "purity": _purity([[concepts[index] for index in members] for members in found]),
+        "purity_of_shuffled": _purity([[concepts[index] for index in members] for members in dealt]),
         "clusters_of_other_sizes": sum(len(members) != CLUSTER_SIZE for members in found),
         "clusters_with_copies": sum(len(set(members)) < len(members) for members in originals),
         "clusters_with_twins": sum(len(set(members)) < len(members) for members in twins),
@@ -166,8 +168,21 @@ def measure(out: Path, corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def _purity(labels: Sequence[Sequence[str]]) -> float:
-    return float(np.mean([Counter(members).most_common(1)[0][1] / len(members) for members in labels]))
+def _concepts(corpus: Corpus, index: int) -> dict[str, str]:
+    """What a picture may have in common with others."""
+    scene, pack = corpus.scene(index), _pack(corpus.pack)
+    style = f"none {index}" if scene.style.name == PLAIN else scene.style.name
+    glyph = scene.glyphs[0]
+    return {"subject": glyph, "group": pack[glyph].group, "ground": scene.ground.kind, "style": style}
+
+
+def _purity(clusters: Sequence[Sequence[dict[str, str]]]) -> dict[str, float]:
+    shares = {
+        name: [Counter(member[name] for member in members).most_common(1)[0][1] / len(members) for members in clusters]
+        for name in clusters[0][0]
+    }
+    shares["any"] = [max(row) for row in zip(*shares.values(), strict=True)]
+    return {name: round(float(np.mean(row)), 4) for name, row in shares.items()}
 
 
 def _shards(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -279,7 +279,9 @@ def test_edges_that_are_no_shares_yet_go_through_a_sigmoid(tmp_path: Path):
     image, truth = disc((120, 90))
     both = OnnxEdges(edge_network(tmp_path / "raw.onnx", "Identity", 20.0), size_px=96, threshold=0.9)(image)
     row = np.flatnonzero(both[45, 10:-10]) + 10
-    assert len(row) and np.abs(row - np.flatnonzero(truth[45])[0]).max() <= 2  # where it brightens, not where it darkens
+    assert (
+        len(row) and np.abs(row - np.flatnonzero(truth[45])[0]).max() <= 2
+    )  # where it brightens, not where it darkens
 
 
 def test_ridges_are_thin_and_whole():

@@ -197,7 +197,7 @@ def test_pairs_say_what_they_show_and_name_nothing_held_out(builtin_pack):
     named = [[pairs.names[number].split()[-1] in pair.caption for number in pair.subjects] for pair in found]
     assert np.mean([share for row in named for share in row]) > 0.5  # the others are called by a synonym
     batch = Batch.of(found)
-    assert batch.covered.shape == (60, 16, 16) and 0 <= batch.covered.min() and batch.covered.max() <= 1.001
+    assert batch.covered.shape == (60, 16, 16) and batch.covered.min() >= 0 and batch.covered.max() <= 1.001
     assert len(batch.subjects) == len(batch.owners) == len(batch.masks) <= sum(len(pair.subjects) for pair in found)
     for owner, mask, subject in zip(batch.owners, batch.masks, batch.subjects, strict=True):
         assert int(subject) in found[owner].subjects
@@ -219,7 +219,14 @@ def test_the_glyph_net_learns_a_batch(builtin_pack):
         optimizer.step()
         log.append([loss.item() for loss in losses])
     first, last = log[0], log[-1]
-    assert first[0] > 1.5 and last[0] < 0.5 and first[1] > 2.5 and last[1] < 0.7 and last[2] < first[2] and last[3] < 0.8 * first[3]
+    assert (
+        first[0] > 1.5
+        and last[0] < 0.5
+        and first[1] > 2.5
+        and last[1] < 0.7
+        and last[2] < first[2]
+        and last[3] < 0.8 * first[3]
+    )
 
 
 def test_training_repeats_itself_and_its_weights_come_back(builtin_pack, tmp_path):

@@ -50,7 +50,7 @@ def _add_build(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     command.add_argument("--depth-model", metavar="MODEL", help="a depth estimation model of transformers")
     command.add_argument("--mask-model", metavar="MODEL", help="a segmentation model of transformers (GrabCut)")
     command.add_argument("--edge-model", type=Path, metavar="FILE", help="an edge detector in ONNX, as DexiNed (Canny)")
-    command.add_argument("--embedder", metavar="MODEL", help="filter styled pictures by this CLIP, or by glyph")
+    command.add_argument("--embedder", metavar="MODEL", help="a CLIP that filters styled pictures (none)")
     _add_shared(command, "processes, or with ray parts of the source (0: one)")
     command.set_defaults(run=_build)
     return command
@@ -106,6 +106,7 @@ def _templates(options: argparse.Namespace) -> None:
 def _build(options: argparse.Namespace) -> None:
     from .data.build import build_dataset
     from .data.sources import SourceOptions
+    from .retrieval.embedders import ClipEmbedder
 
     settings = SourceOptions(
         seed=options.seed,
@@ -113,7 +114,7 @@ def _build(options: argparse.Namespace) -> None:
         max_examples=options.count,
         examples_per_picture=options.examples_per_picture,
         controls=_controls(options),
-        embedder=_embedder(options.embedder, options.download) if options.embedder else None,
+        embedder=ClipEmbedder(options.embedder, local_files_only=not options.download) if options.embedder else None,
     )
     report = build_dataset(
         options.name,

@@ -172,7 +172,7 @@ def _scan(shard: Path) -> np.ndarray:
                     places.append([member.offset, 0])
                 key = stem
                 places[-1][1] = member.offset_data + member.size
-                tar.members = []  # or the tar would keep them all
+                tar.members = []  # type: ignore[attr-defined]  # or the tar would keep them all
     except (tarfile.TarError, OSError) as error:
         raise DataError(f"{shard} is damaged ({error}); build it again.") from error
     return np.array(places, np.int64).reshape(-1, 2)

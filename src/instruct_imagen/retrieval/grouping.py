@@ -79,9 +79,7 @@ class _Assign:
         return self.domains.assign(read_vectors(part.images))
 
 
-def find_clusters(
-    parts: Sequence[Part], domains: DomainTexts, rules: ClusterRules, engine: Engine
-) -> Grouping:
+def find_clusters(parts: Sequence[Part], domains: DomainTexts, rules: ClusterRules, engine: Engine) -> Grouping:
     """Groups all pictures of the layouts' parts.
 
     The same pictures give the same clusters, however they are spread over parts and whatever engine is used.

@@ -3,9 +3,11 @@
     python -m instruct_imagen.retrieval.train_glyph_embedder --out FOLDER --minutes 35 --seed 0
 
 Four losses are added: CLIP's; that each subject, pooled over its mask, finds its name among all names; the same where
-the network looks by itself, in pictures of one subject; and that it looks where the masks are. With CLIP's alone the network learnt grounds and styles, by which most captions of a
-batch are told apart, and no subjects. Writes `glyph_embedder.safetensors` and `training.json` (losses; how often the
-right caption of 256, and the right name of all, is the nearest).
+the network looks by itself, in pictures of one subject; and that it looks where the masks are. With CLIP's alone the
+network learnt grounds and styles, by which most captions of a batch are told apart, and no subjects. Writes
+`glyph_embedder.safetensors` and `training.json` (losses; how often the right caption of 256, and the right name of
+all, is the nearest).
+
 With --steps in place of --minutes one seed gives the same weights on one machine with one version of torch.
 """
 
@@ -320,7 +322,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=TrainOptions.batch_size)
     parser.add_argument("--workers", type=int, default=1, help="processes that draw pictures")
-    parser.add_argument("--init", type=Path, metavar="FILE", help="weights to go on from; give another seed than theirs")
+    parser.add_argument(
+        "--init", type=Path, metavar="FILE", help="weights to go on from; give another seed than theirs"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--pack", default="auto", help="auto, font, builtin, or a folder of cut-outs")
     args = parser.parse_args()
