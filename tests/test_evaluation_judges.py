@@ -14,7 +14,7 @@ from instruct_imagen.evaluation.judges.copies import correlation, is_copy
 from instruct_imagen.evaluation.judges.edges import edge_f1
 from instruct_imagen.evaluation.judges.identity import IdentityJudge, explained_share
 from instruct_imagen.evaluation.judges.mask import (
-    WEIGHTS,
+
     MaskNet,
     corrected_region,
     mask_iou,
@@ -24,7 +24,8 @@ from instruct_imagen.evaluation.judges.style import StyleJudge
 from instruct_imagen.evaluation.judges.train_mask import spoil, train
 from instruct_imagen.evaluation.judging import Judges
 from instruct_imagen.evaluation.pictures import judged
-from instruct_imagen.evaluation.suites import get_suite, suite_cases
+from instruct_imagen.evaluation.cases import suite_cases
+from instruct_imagen.evaluation.suites import get_suite
 from instruct_imagen.world import STYLE_NAMES, SceneSampler, glyphs_of, render, sample_style
 
 

@@ -15,7 +15,8 @@ from instruct_imagen.evaluation.bootstrap import difference_interval, mean_inter
 from instruct_imagen.evaluation.judges.style import StyleJudge
 from instruct_imagen.evaluation.judging import Judges
 from instruct_imagen.evaluation.runner import print_scores, run_suite
-from instruct_imagen.evaluation.suites import SUITES, EvaluationError, get_suite, suite_cases
+from instruct_imagen.evaluation.cases import suite_cases
+from instruct_imagen.evaluation.suites import SUITES, EvaluationError, get_suite
 from instruct_imagen.world import GENERIC_WORDS, glyph_split, style_phrases, style_split
 
 QUICK = get_suite("quick")

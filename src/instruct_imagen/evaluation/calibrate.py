@@ -85,7 +85,7 @@ def _read_task(task: SuiteTask, suite: Suite, pack: GlyphPack, true: Readings, w
         readings: Readings = defaultdict(list)
         _collect(task, cases, shifted, pack, size_px, readings)
         ruined = [ruin(one, two, rng) for one, two in zip(seen, shifted, strict=True)]
-        readings[QUALITY] = list(_realism(PictureSet.open(ruined, pack), pack, size_px))
+        readings[QUALITY] = list(_realism(PictureSet(ruined, pack), pack, size_px))
         for name, values in readings.items():
             wrong[name] += values
 
@@ -98,7 +98,7 @@ def _collect(
     size_px: int,
     readings: Readings,
 ) -> None:
-    opened = PictureSet.open(pictures, pack)
+    opened = PictureSet(pictures, pack)
     for condition in task.conditions:
         for reading in read(condition, opened, cases):
             if reading is not None:
@@ -107,7 +107,7 @@ def _collect(
 
 
 def _realism(opened: PictureSet, pack: GlyphPack, size_px: int) -> np.ndarray:
-    return true_features(pack, size_px).realism(opened.seen.features)
+    return true_features(pack, size_px).realism(opened.overview.features)
 
 
 def main() -> None:
