@@ -22,7 +22,6 @@ from ..data.world_tasks import WorldTasks, render_size
 from ..files import make_folder, write_atomically
 from ..model import ModelParts
 from ..pipeline import InstructImagenPipeline, fast_scheduler, hide_loading_bars
-from ..precision import autocast
 from ..presets import Preset, StageConfig
 from ..sheet import SheetRow, contact_sheet
 from ..world import GlyphPack
@@ -119,7 +118,7 @@ class Monitor:
         device = next(self.parts.unet.parameters()).device
         values = {}
         for name, batch in self._batches.items():
-            with autocast(device):
+            with self.processes.autocast():
                 errors = self._errors(batch.to(device))
             for level, error in zip(VALIDATION_LEVELS, errors, strict=True):
                 values[f"validation/{name}/{level}"] = error

@@ -47,10 +47,11 @@ class Processes:
         out: where trackers write.
 
     Attributes:
-        accelerator: of accelerate: the launch, the device, mixed precision, trackers.
+        accelerator: of accelerate: the launch, the device, trackers.
         device: of this process.
         count, rank: how many processes there are, and which this is.
         is_main: whether it is the one that writes files.
+        uses_bfloat16: whether matrices are multiplied in bfloat16.
 
     Raises:
         ExecutionError: a launcher asks for what is not supported.
@@ -62,9 +63,10 @@ class Processes:
         has_device = torch.accelerator.is_available()
         device = torch.accelerator.current_accelerator() if has_device else None
         fast = execution.precision == "auto" and fast_bfloat16(device or "cpu")
+        self.uses_bfloat16 = fast or execution.precision == "bfloat16"
         self.accelerator = Accelerator(
             cpu=not has_device,  # without it accelerate takes processes on CPUs for as many runs
-            mixed_precision="bf16" if fast or execution.precision == "bfloat16" else "no",
+            mixed_precision="no",  # of all Accelerators of a process it would have to be the same
             log_with=execution.tracker,
             project_dir=str(out),
         )
@@ -73,10 +75,9 @@ class Processes:
         self.is_main = self.accelerator.is_main_process
         self.sharded = self.sharded and self.count > 1
 
-    @property
-    def computes_float32(self) -> bool:
-        """Whether nothing is computed in bfloat16."""
-        return self.accelerator.mixed_precision == "no"
+    def autocast(self) -> torch.autocast:
+        """Mixed precision as the run asks for it."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.uses_bfloat16)
 
     def wait(self) -> None:
         """Returns when all have come here."""
@@ -140,7 +141,6 @@ class Processes:
             for network in module.children():
                 if isinstance(network, FSDPModule):
                     network.set_requires_gradient_sync(last)
-            stack.enter_context(self.accelerator.autocast())
             yield
 
 

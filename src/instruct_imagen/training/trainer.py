@@ -109,7 +109,7 @@ class Trainer:
         self.parts, started = begin(preset, out, self.pack, seed, init, processes)
         if started is not None:
             self.position = started
-        if processes.device.type == "cpu" and processes.computes_float32:
+        if processes.device.type == "cpu" and not processes.uses_bfloat16:
             use_winograd(self.parts.unet)
         if execution.checkpoint_activations:
             checkpoint_activations(self.parts.unet, self.parts.text_encoder)
@@ -264,7 +264,8 @@ class Trainer:
             if self.processes.sharded and self.processes.any_of(has_references)[0] and not has_references:
                 batch = with_blank_reference(batch)
             with self.processes.accumulating(self.module, last=number == len(batches)):
-                loss = self.module(batch)
+                with self.processes.autocast():
+                    loss = self.module(batch)
                 (loss.mean() / len(batches)).backward()
             losses.append(loss.detach())
         torch.nn.utils.clip_grad_norm_([p for _, p in self._trained()], self.stage.max_grad_norm)
