@@ -15,7 +15,8 @@ from PIL import Image
 
 from instruct_imagen import Instruction, Reference
 from instruct_imagen.guidance import OscillatingGuidance
-from instruct_imagen.pipeline import DEFAULT_MODEL, DEFAULT_STEPS, InstructImagenPipeline, resolve_model
+from instruct_imagen.pipeline import DEFAULT_MODEL, DEFAULT_STEPS, PAPER_STEPS, InstructImagenPipeline, resolve_model
+from instruct_imagen.progress import Progress, progress_callback
 
 CATEGORY = "Instruct-Imagen"
 PIPELINE = io.Custom("INSTRUCT_IMAGEN_PIPELINE")
@@ -103,8 +104,10 @@ class Generate(io.ComfyNode):
                 io.String.Input("instruction", multiline=True, default="", placeholder="Draw the fox in [ref#1] ..."),
                 io.Int.Input("seed", default=0, min=0, max=MAX_SEED, control_after_generate=True),
                 io.Int.Input("num_images", default=1, min=1, max=64),
-                io.Int.Input("steps", default=DEFAULT_STEPS, min=1, max=1000),
-                io.Float.Input("guidance", default=3.0, min=0.0, max=30.0, step=0.1),
+                io.Int.Input("steps", default=0, min=0, max=1000, tooltip="0: the model's own number."),
+                io.Float.Input(
+                    "guidance", default=NO_SCALE, min=NO_SCALE, max=30.0, step=0.1, tooltip="-1: the model's own scale."
+                ),
                 io.Float.Input(
                     "image_guidance",
                     default=NO_SCALE,
@@ -115,9 +118,9 @@ class Generate(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "sampler",
-                    options=["fast", "paper"],
-                    default="fast",
-                    tooltip="fast: DPM-Solver++; paper: DDPM with oscillating guidance, for 256 steps.",
+                    options=["model", "fast", "paper"],
+                    default="model",
+                    tooltip="model: its own; fast: DPM-Solver++; paper: DDPM with oscillating guidance, 256 steps.",
                 ),
                 REFERENCES.Input("references", optional=True),
             ],
@@ -139,22 +142,27 @@ class Generate(io.ComfyNode):
         references: tuple[Reference, ...] = (),
     ) -> io.NodeOutput:
         """Draws, with a progress bar and a preview of the noisy picture in ComfyUI."""
-        asked = Instruction(instruction, references)
-        if sampler == "paper":
-            pipeline.use_paper_sampler()
-        else:
+        asked, own_scheduler = Instruction(instruction, references), pipeline.scheduler
+        if sampler == "fast":
             pipeline.use_fast_sampler()
-        images = pipeline(
-            asked,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            image_guidance_scale=None if image_guidance < 0 else image_guidance,
-            guidance=OscillatingGuidance() if sampler == "paper" else None,
-            num_images_per_prompt=num_images,
-            generator=[torch.Generator().manual_seed(seed + number) for number in range(num_images)],
-            output_type="np",
-            callback_on_step_end=_reporter(steps, cls.hidden.unique_id),
-        ).images
+            steps = steps or DEFAULT_STEPS
+        elif sampler == "paper":
+            pipeline.use_paper_sampler()
+            steps = steps or PAPER_STEPS
+        try:
+            images = pipeline(
+                asked,
+                num_inference_steps=steps or None,
+                guidance_scale=None if guidance < 0 else guidance,
+                image_guidance_scale=None if image_guidance < 0 else image_guidance,
+                guidance=OscillatingGuidance() if sampler == "paper" else None,
+                num_images_per_prompt=num_images,
+                generator=[torch.Generator().manual_seed(seed + number) for number in range(num_images)],
+                output_type="np",
+                callback_on_step_end=_callback(pipeline, steps, cls.hidden.unique_id),
+            ).images
+        finally:
+            pipeline.scheduler = own_scheduler
         return io.NodeOutput(torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)))
 
 
@@ -183,16 +191,15 @@ def _device() -> torch.device:
     return model_management.get_torch_device()
 
 
-def _reporter(num_steps: int, node_id: str) -> Any:
-    """A callback that stops when ComfyUI's user wants it, and moves the node's progress bar."""
+def _callback(pipeline: InstructImagenPipeline, num_steps: int, node_id: str) -> Any:
+    """Moves the node's progress bar, and stops when ComfyUI's user wants it."""
     from comfy import model_management
 
-    progress = ComfyAPISync().execution
+    bar = ComfyAPISync().execution
 
-    def after_step(_: Any, index: int, __: int, tensors: dict[str, Any]) -> dict[str, Any]:
-        model_management.throw_exception_if_processing_interrupted()
-        preview = to_pictures(tensors["latents"][:1].permute(0, 2, 3, 1) / 2 + 0.5)[0]
-        progress.set_progress(index + 1, num_steps, node_id, preview)
-        return tensors
+    def report(progress: Progress) -> None:
+        preview = progress.previews[0] if progress.previews else None
+        bar.set_progress(progress.step, progress.num_steps, node_id, preview)
 
-    return after_step
+    check = model_management.throw_exception_if_processing_interrupted
+    return progress_callback(pipeline, num_steps or None, report, check)

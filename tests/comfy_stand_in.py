@@ -101,7 +101,7 @@ class ComfyUI:
     """A node pack, loaded as ComfyUI does, and its nodes run one by one."""
 
     def __init__(self, pack: Path):
-        self.progress: list[tuple[float, float, str, tuple[int, int]]] = []
+        self.progress: list[tuple[float, float, str, tuple[int, int] | None]] = []
         self.cancel_at: int | None = None
         for name, module in self._modules().items():
             sys.modules[name] = module
@@ -177,8 +177,8 @@ class ComfyUI:
             def set_progress(
                 self, value: float, max_value: float, node_id: str | None = None, preview_image: Any = None
             ) -> None:
-                assert isinstance(preview_image, PILImage.Image) and node_id is not None
-                owner.progress.append((value, max_value, node_id, preview_image.size))
+                assert node_id is not None and (preview_image is None or isinstance(preview_image, PILImage.Image))
+                owner.progress.append((value, max_value, node_id, getattr(preview_image, "size", None)))
 
         class ComfyAPISync:
             execution = Execution()

@@ -17,11 +17,11 @@ import uvicorn
 from PIL import Image
 
 from instruct_imagen.instruction import Instruction
+from instruct_imagen.listening import listen
 from instruct_imagen.pipeline import InstructImagenPipeline
 from instruct_imagen.serving.app import create_app
 from instruct_imagen.serving.engine import LocalEngine
 from instruct_imagen.serving.metrics import Metrics
-from instruct_imagen.serving.server import bind
 from instruct_imagen.serving.settings import ServerSettings
 from instruct_imagen.serving.stages import BaseStage, Stage
 from instruct_imagen.sheet import tile
@@ -111,7 +111,7 @@ def running(
         stages or [BaseStage(pipeline, settings.exact)], limits.num_running, limits.num_waiting, metrics
     )
     app = create_app(settings, engine, pipeline.size_px, metrics)
-    listening = bind("127.0.0.1", 0)
+    listening = listen("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

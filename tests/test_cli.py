@@ -22,7 +22,8 @@ OPTIONS = {
     "--keys --log-instructions --max-body --max-images --max-megapixels --max-replicas --max-size "
     "--max-steps --min-replicas --model --model-name --picture-dir --port --public-url --queue --quiet "
     "--rate --ray-address --replica-cpus --replica-gpus --size --steps --watermark",
-    "studio": "--depth-model --edge-model --help --host --keep --mask-model --model --pack --port --quiet",
+    "studio": "--depth-model --device --dtype --edge-model --help --host --keep --mask-model --model --offload --pack "
+    "--port --quiet --stages --steps",
     "evaluate": "--clip --count --data --depth-model --device --dino --download --dtype --export --guidance --help "
     "--image-guidance --images --judge-model --model --name --offload --out --quiet --stages --steps "
     "--suite",

@@ -23,7 +23,9 @@ LOAD, TIE, DRAW = "InstructImagenLoadPipeline", "InstructImagenReference", "Inst
 
 
 @pytest.fixture
-def comfy() -> Iterator[ComfyUI]:
+def comfy(monkeypatch: pytest.MonkeyPatch) -> Iterator[ComfyUI]:
+    monkeypatch.setattr("instruct_imagen.progress.SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr("instruct_imagen.progress.PREVIEW_SHARE", 1e9)
     started = ComfyUI(PACK)
     yield started
     started.close()
@@ -57,7 +59,7 @@ def test_a_workflow_draws_what_the_pipeline_draws(comfy: ComfyUI, loaded: Link) 
     )
     assert images.kind == "IMAGE" and images.value.shape == (2, 32, 32, 3) and images.value.dtype == torch.float32
     assert images.value.min() >= 0 and images.value.max() <= 1
-    assert comfy.progress == [(step, 3, "7", (32, 32)) for step in (1, 2, 3)]
+    assert comfy.progress == [(0, 3, "7", None), *((step, 3, "7", (32, 32)) for step in (1, 2, 3))]
 
     pictures = [
         [Image.fromarray(a) for a in np.rint(link.value.numpy() * 255).astype(np.uint8)] for link in (fox, style)
@@ -76,9 +78,9 @@ def test_a_workflow_draws_what_the_pipeline_draws(comfy: ComfyUI, loaded: Link) 
 def test_without_references_and_with_the_papers_sampler(comfy: ComfyUI, loaded: Link) -> None:
     drawn = [
         comfy.run(DRAW, pipeline=loaded, instruction="a fox", steps=2, sampler=sampler)[0].value
-        for sampler in ("paper", "fast", "paper")
+        for sampler in ("paper", "model", "fast", "paper")
     ]
-    assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[0], drawn[3]) and torch.equal(drawn[1], drawn[2]) and not torch.equal(drawn[0], drawn[1])
     pipeline: InstructImagenPipeline = loaded.value
     pipeline.use_paper_sampler()
     expected = pipeline(
@@ -109,10 +111,10 @@ def test_grey_transparent_and_odd_pictures(comfy: ComfyUI) -> None:
 
 
 def test_cancel_ends_between_steps(comfy: ComfyUI, loaded: Link) -> None:
-    comfy.cancel_at = 2
+    comfy.cancel_at = 3  # the beginning, and two steps
     with pytest.raises(Interrupted):
         comfy.run(DRAW, pipeline=loaded, instruction="a fox", steps=50)
-    assert len(comfy.progress) == 2
+    assert len(comfy.progress) == 3
 
 
 def test_errors_are_sentences(comfy: ComfyUI, loaded: Link, tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from PIL import Image
 from serving_support import MODEL, Held, data_url, difference, opened, picture, png, reference_picture, running
 
 from instruct_imagen.instruction import Instruction
+from instruct_imagen.metadata import MetadataError
 from instruct_imagen.serving.finishing import Output, finish
 from instruct_imagen.serving.keys import ApiKeys, KeyFileError, RateLimiter
-from instruct_imagen.serving.provenance import ProvenanceError, read_provenance
+from instruct_imagen.serving.provenance import read_provenance
 from instruct_imagen.serving.settings import Limits, ServerSettings
 from instruct_imagen.serving.watermark import Watermark
 
@@ -332,7 +333,7 @@ def test_metadata_is_read_back_from_every_form(server):
         made = read_provenance(content)
         assert (made.instruction, made.references, made.seed) == ("draw [ref#1] größer", ((1, "fox"),), 4)
         assert made.image_guidance_scale == 1.5
-    with pytest.raises(ProvenanceError):
+    with pytest.raises(MetadataError):
         read_provenance(png(picture(1)))
 
 

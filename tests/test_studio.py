@@ -23,6 +23,7 @@ from instruct_imagen.errors import InstructionError, UserError
 from instruct_imagen.instruction import Instruction, marker_token, markers_in
 from instruct_imagen.metadata import read_png_metadata
 from instruct_imagen.pipeline import InstructImagenPipeline
+from instruct_imagen.progress import Progress, previews
 from instruct_imagen.sheet import tile
 from instruct_imagen.studio import views
 from instruct_imagen.studio.board import (
@@ -34,7 +35,7 @@ from instruct_imagen.studio.board import (
     renumber,
     write_board,
 )
-from instruct_imagen.studio.drawing import DrawSettings, PipelinePainter, Progress, Stopped, previews
+from instruct_imagen.studio.drawing import DrawSettings, PipelinePainter, Stopped
 from instruct_imagen.studio.handlers import Handlers
 from instruct_imagen.studio.history import Drawing, Shelf, kept_shelf
 from instruct_imagen.studio.pictures import KEPT_PX, PictureStore, StudioError
@@ -228,10 +229,20 @@ def test_a_drawing_is_what_the_pipeline_draws(studio: Studio, cards: tuple[Card,
     assert studio.visit("b").shelf.drawings == ()
 
 
+def test_a_cascade_begins_with_its_own_settings_and_draws_large(cascade: InstructImagenPipeline) -> None:
+    painter = PipelinePainter(cascade, "debug", stages="base")
+    assert painter.defaults == DrawSettings(1, 0, cascade.config.default_steps, cascade.config.default_guidance)
+    for stages, size_px in (("base", cascade.size_px), (None, cascade.output_size_px)):
+        painter = PipelinePainter(cascade, "debug", 2, stages)
+        *_, images = painter.draw(Instruction("a fox"), painter.defaults, threading.Event())
+        assert images[0].size == (size_px, size_px)
+
+
 class SlowPainter:
     """Takes a step whenever the test looks, and ends only when it is stopped."""
 
     model = "slow"
+    defaults = DrawSettings()
 
     def draw(self, instruction: Instruction, settings: DrawSettings, stop: threading.Event) -> Iterator[Progress]:
         step = 0
@@ -259,7 +270,7 @@ def test_stop_and_a_closed_page(store: PictureStore) -> None:
 
 
 def test_the_pipeline_stops_after_its_step(pipeline, monkeypatch) -> None:
-    monkeypatch.setattr("instruct_imagen.studio.drawing.SECONDS_BETWEEN_PREVIEWS", 0.0)
+    monkeypatch.setattr("instruct_imagen.progress.SECONDS_BETWEEN_REPORTS", 0.0)
     painter, stop = PipelinePainter(pipeline, "debug"), threading.Event()
     news = painter.draw(Instruction("a fox"), DrawSettings(num_inference_steps=200), stop)
     first = next(item for item in news if isinstance(item, Progress) and item.step)

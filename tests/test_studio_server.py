@@ -146,11 +146,12 @@ def test_errors_become_words() -> None:
     ("arguments", "sentence"),
     [
         (("--model", "none"), "there is no model 'none'"),
-        (("--depth-model", "{tmp}/none"), "--depth-model takes"),
-        (("--mask-model", "{tmp}/file"), "--mask-model takes"),
+        (("--depth-model", "{tmp}/none"), "--depth-model names"),
+        (("--mask-model", "{tmp}/none"), "--mask-model names"),
+        (("--edge-model", "{tmp}/none"), "--edge-model names"),
         (("--keep", "{tmp}/file"), "cannot be made"),
-        (("--port", "{port}"), "choose another --port"),
-        (("--host", "256.0.0.1"), "Nothing can listen"),
+        (("--port", "{port}"), "choose another --host or --port"),
+        (("--host", "256.0.0.1"), "cannot be listened on"),
     ],
 )
 def test_the_command_fails_in_one_sentence(arguments, sentence, model_folder, tmp_path, capsys) -> None:

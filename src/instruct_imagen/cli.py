@@ -55,8 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="instruct-imagen", description=__doc__.splitlines()[0])
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    added = [add(commands) for add in (_add_generate, _add_demo, _add_train, add_import, add_serve, add_studio)]
-    added.append(add_evaluate(commands, _add_model_options))
+    added = [add(commands) for add in (_add_generate, _add_demo, _add_train, add_import, add_serve)]
+    added += [add(commands, _add_model_options) for add in (add_evaluate, add_studio)]
     for command in (*added, *add_data(commands), *add_rate(commands)):
         command.add_argument("--quiet", action="store_true", help="no progress, only errors")
     return parser

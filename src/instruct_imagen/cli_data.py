@@ -47,9 +47,7 @@ def _add_build(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     command.add_argument(
         "--examples-per-picture", type=positive, default=1, metavar="N", help="with one target (%(default)s)"
     )
-    command.add_argument("--depth-model", metavar="MODEL", help="a depth estimation model of transformers")
-    command.add_argument("--mask-model", metavar="MODEL", help="a segmentation model of transformers (GrabCut)")
-    command.add_argument("--edge-model", type=Path, metavar="FILE", help="an edge detector in ONNX, as DexiNed (Canny)")
+    add_control_models(command)
     command.add_argument("--embedder", metavar="MODEL", help="filter styled pictures by this CLIP, or by glyph")
     _add_shared(command, "processes, or with ray parts of the source (0: one)")
     command.set_defaults(run=_build)
@@ -157,7 +155,15 @@ def _clusters(options: argparse.Namespace) -> None:
     print(f"{options.out}/shards: {report.step('clusters').kept // 5} clusters; look at {options.out}/clusters.png")
 
 
+def add_control_models(command: argparse.ArgumentParser) -> None:
+    """Adds the options that `control_models` reads; the command also has `download`."""
+    command.add_argument("--depth-model", metavar="MODEL", help="a depth estimation model of transformers")
+    command.add_argument("--mask-model", metavar="MODEL", help="a segmentation model of transformers (GrabCut)")
+    command.add_argument("--edge-model", type=Path, metavar="FILE", help="an edge detector in ONNX, as DexiNed (Canny)")
+
+
 def control_models(options: argparse.Namespace) -> ControlModels:
+    """What computes the controls of photos."""
     from .data.control_models import TransformersDepth, TransformersMask
     from .data.controls import ControlModels
     from .data.edge_models import OnnxEdges

@@ -89,9 +89,10 @@ def _serve(options: argparse.Namespace) -> None:
             ),
         )
         return
-    from .serving.server import bind, serve
+    from .listening import listen
+    from .serving.server import serve
 
-    with bind(options.host, options.port) as listening:
+    with listen(options.host, options.port) as listening:
         serve(settings, listening)
 
 

@@ -50,11 +50,30 @@ class Provenance:
     version: str = __version__
 
 
+def to_json(metadata: Provenance) -> str:
+    """The text that a file carries; ASCII, because EXIF and simple PNG chunks hold nothing else."""
+    return json.dumps(asdict(metadata))
+
+
+def from_json(text: str) -> Provenance:
+    """Inverse of `to_json`.
+
+    Raises:
+        MetadataError: it is something else.
+    """
+    try:
+        values = json.loads(text)
+        pairs = tuple((int(marker), str(reference)) for marker, reference in values.pop("references"))
+        return Provenance(references=pairs, **values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MetadataError("the picture does not say how it was made") from error
+
+
 def write_png(image: Image.Image, metadata: Provenance) -> bytes:
     """The content of a PNG file with the picture, and `metadata` as JSON under `PNG_KEY`."""
     chunks, buffer = PngInfo(), io.BytesIO()
-    chunks.add_itxt("Software", f"{PNG_KEY} {metadata.version}")
-    chunks.add_itxt(PNG_KEY, json.dumps(asdict(metadata), ensure_ascii=False))
+    chunks.add_text("Software", f"{PNG_KEY} {metadata.version}")
+    chunks.add_text(PNG_KEY, to_json(metadata))
     image.save(buffer, "PNG", pnginfo=chunks)
     return buffer.getvalue()
 
@@ -72,8 +91,6 @@ def read_png_metadata(source: str | os.PathLike[str] | bytes) -> Provenance:
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=("PNG",)) as image:
             image.load()  # the chunk may stand behind the pixels
-            values = json.loads(image.info[PNG_KEY])
-        pairs = tuple((int(marker), str(text)) for marker, text in values.pop("references"))
-        return Provenance(references=pairs, **values)
-    except (OSError, SyntaxError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise MetadataError(f"{name} does not say how it was made; use a PNG file that was drawn here.") from error
+            return from_json(image.info[PNG_KEY])
+    except (OSError, SyntaxError, KeyError, MetadataError) as error:
+        raise MetadataError(f"{name} does not say how it was made; use a PNG file that was drawn here") from error

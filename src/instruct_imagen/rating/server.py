@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 
 from starlette.types import ASGIApp
 
-from .records import RatingError
+from ..listening import address_of, listen
 
 
 def serve(app: ASGIApp, host: str, port: int, trusted_proxy: str = "127.0.0.1", quiet: bool = False) -> None:
@@ -21,18 +20,13 @@ def serve(app: ASGIApp, host: str, port: int, trusted_proxy: str = "127.0.0.1", 
         quiet: say nothing.
 
     Raises:
-        RatingError: nobody can listen there.
+        ListenError: nobody can listen there.
     """
     import uvicorn
 
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family, backlog=128)
-    except OSError as error:
-        raise RatingError(f"Nothing can listen at {host}:{port} ({error.strerror}); choose another --port.") from error
-    shown = f"[{host}]" if ":" in host else host
+    listener = listen(host, port)
     if not quiet:
-        print(f"The page is at http://{shown}:{listener.getsockname()[1]}/ (Ctrl-C stops it)")
+        print(f"The page is at {address_of(listener)} (Ctrl-C stops it)")
         sys.stdout.flush()
     config = uvicorn.Config(
         app,

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageFilter
 
+from ..metadata import Provenance
 from ..pictures import fit_square
 from ..sheet import tile
 from .bodies import PictureForm
 from .drawing import DrawRequest
-from .provenance import Provenance, encode_picture
+from .provenance import encode_picture
 from .references import Kept
 from .watermark import Watermark
 

@@ -14,30 +14,11 @@ from ..pipeline import InstructImagenPipeline, hide_loading_bars
 from .app import create_app
 from .engine import LocalEngine
 from .metrics import Metrics
-from .settings import ServerError, ServerSettings
+from .settings import ServerSettings
 from .stages import stages_of
 
 _log = logging.getLogger(__name__)
 _KEEP_ALIVE_S = 15
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one.
-
-    Raises:
-        ServerError: the address is taken, or is none of this machine.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        found.bind((host, port))
-        found.listen(256)
-    except (OSError, OverflowError) as error:
-        found.close()
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ServerError(f"{host}:{port} cannot be listened on ({reason}); choose another --host or --port") from error
-    return found
 
 
 def local_engine(settings: ServerSettings, metrics: Metrics) -> tuple[LocalEngine, int]:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from queue import Empty, Queue
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from PIL import Image
 
 from ..instruction import Instruction
-from ..pipeline import DEFAULT_STEPS, PAPER_STEPS, InstructImagenPipeline
+from ..pipeline import DEFAULT_GUIDANCE, DEFAULT_STEPS, PAPER_STEPS, InstructImagenPipeline, Stages
+from ..progress import Progress, progress_callback
 from .pictures import StudioError
 
 MAX_IMAGES = 8
 MAX_SEED = 2**31 - 1
 MAX_GUIDANCE = 30.0
-PREVIEW_PX = 256
-SECONDS_BETWEEN_PREVIEWS = 0.2
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class DrawSettings:
     num_images: int = 1
     seed: int = 0
     num_inference_steps: int = DEFAULT_STEPS
-    guidance_scale: float = 3.0
+    guidance_scale: float = DEFAULT_GUIDANCE
     image_guidance_scale: float | None = None
 
     def __post_init__(self) -> None:
@@ -60,23 +57,20 @@ def _check_range(what: str, value: object, low: float, high: float, whole: bool 
         raise StudioError(f"{what} must be {kind} from {low:,} to {high:,.0f}.")
 
 
-@dataclass(frozen=True)
-class Progress:
-    """`step` of `num_steps` is done (0: it begins); `previews` are the noisy pictures as they are now."""
-
-    step: int
-    num_steps: int
-    previews: tuple[Image.Image, ...]
-
-
 class Stopped(Exception):
     """Somebody pressed Stop."""
 
 
 class Painter(Protocol):
-    """What draws for the page; `model` is its name."""
+    """What draws for the page.
+
+    Attributes:
+        model: its name, to show and to write into the pictures.
+        defaults: the settings that the page begins with.
+    """
 
     model: str
+    defaults: DrawSettings
 
     def draw(
         self, instruction: Instruction, settings: DrawSettings, stop: threading.Event
@@ -94,12 +88,24 @@ class PipelinePainter:
 
     Args:
         pipeline: its scheduler is used as it is.
-        model: name to show and to write into the pictures.
+        model: see `Painter`.
+        num_inference_steps: that the page begins with; None: the model's own.
+        stages: see `InstructImagenPipeline.__call__`.
     """
 
-    def __init__(self, pipeline: InstructImagenPipeline, model: str):
+    def __init__(
+        self,
+        pipeline: InstructImagenPipeline,
+        model: str,
+        num_inference_steps: int | None = None,
+        stages: Stages | None = None,
+    ):
+        config = pipeline.config
         self.model = model
-        self._pipeline = pipeline
+        self.defaults = DrawSettings(
+            num_inference_steps=num_inference_steps or config.default_steps, guidance_scale=config.default_guidance
+        )
+        self._pipeline, self._stages = pipeline, stages
         self._lock = threading.Lock()
 
     def draw(
@@ -122,33 +128,24 @@ class PipelinePainter:
             worker.join()
 
     def _work(self, instruction: Instruction, settings: DrawSettings, stop: threading.Event, news: Queue) -> None:
-        shown_at = 0.0
-
-        def after_step(
-            pipeline: InstructImagenPipeline, index: int, timestep: int, tensors: dict[str, Any]
-        ) -> dict[str, Any]:
-            nonlocal shown_at
+        def check() -> None:
             if stop.is_set():
                 raise Stopped
-            if time.monotonic() - shown_at >= SECONDS_BETWEEN_PREVIEWS:
-                news.put(Progress(index + 1, settings.num_inference_steps, previews(tensors["latents"])))
-                shown_at = time.monotonic()
-            return tensors
 
+        steps = settings.num_inference_steps
         try:
             with self._lock:
-                if stop.is_set():
-                    raise Stopped
-                news.put(Progress(0, settings.num_inference_steps, ()))
+                check()
                 seeds = range(settings.seed, settings.seed + settings.num_images)
                 images = self._pipeline(
                     instruction,
-                    num_inference_steps=settings.num_inference_steps,
+                    num_inference_steps=steps,
                     guidance_scale=settings.guidance_scale,
                     image_guidance_scale=settings.image_guidance_scale,
                     num_images_per_prompt=settings.num_images,
                     generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-                    callback_on_step_end=after_step,
+                    callback_on_step_end=progress_callback(self._pipeline, steps, news.put, check, self._stages),
+                    stages=self._stages,
                 ).images
             news.put(tuple(images))
         except BaseException as error:  # noqa: BLE001 - it is raised where the news are read
@@ -164,12 +161,3 @@ def _newest(news: Queue) -> Any:
     except Empty:
         pass
     return item
-
-
-def previews(samples: torch.Tensor) -> tuple[Image.Image, ...]:
-    """Noisy pictures [N, 3, S, S], clean ones in -1..1, as RGB of at most PREVIEW_PX a side."""
-    values = ((samples.detach().float().clamp(-1, 1) + 1) * 127.5).round().byte()
-    images = [Image.fromarray(array) for array in np.asarray(values.permute(0, 2, 3, 1).cpu())]
-    for image in images:
-        image.thumbnail((PREVIEW_PX, PREVIEW_PX))
-    return tuple(images)

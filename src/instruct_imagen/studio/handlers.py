@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ..progress import Progress
 from . import views
 from .board import read_board, renumber, write_board
-from .drawing import MAX_SEED, DrawSettings, Progress, Stopped
+from .drawing import MAX_SEED, DrawSettings, Stopped
 from .history import Drawing
 from .pictures import StudioError
 from .studio import Studio

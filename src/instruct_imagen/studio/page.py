@@ -15,7 +15,6 @@ import gradio as gr
 
 from ..data.templates import CONTROL_TASKS
 from ..demo import EXAMPLE_TASKS, title
-from ..pipeline import DEFAULT_STEPS
 from . import views
 from .drawing import MAX_IMAGES, MAX_SEED, DrawSettings
 from .handlers import Handlers
@@ -119,7 +118,7 @@ def _compose(studio: Studio) -> dict[str, Any]:
     with gr.Accordion("Draw a mask or a sketch by hand", open=False, elem_id="by-hand"):
         gr.HTML(html_template='<div class="pad"></div>', js_on_load=_script("pad.js"), apply_default_css=False)
     with gr.Accordion("Settings", open=False, elem_id="settings"):
-        parts |= _settings()
+        parts |= _settings(studio.painter.defaults)
     return parts
 
 
@@ -144,13 +143,14 @@ def _board(studio: Studio) -> gr.HTML:
     )
 
 
-def _settings() -> dict[str, Any]:
+def _settings(defaults: DrawSettings) -> dict[str, Any]:
     parts: dict[str, Any] = {}
+    steps, guidance = defaults.num_inference_steps, defaults.guidance_scale
     with gr.Row():
         parts["num_images"] = gr.Slider(1, MAX_IMAGES, 1, step=1, label="Pictures", elem_id="count")
-        parts["steps"] = gr.Slider(1, 100, DEFAULT_STEPS, step=1, label="Steps", elem_id="steps")
+        parts["steps"] = gr.Slider(1, max(100, steps), steps, step=1, label="Steps", elem_id="steps")
     with gr.Row():
-        parts["guidance"] = gr.Slider(0, 15, 3.0, step=0.1, label="Guidance", elem_id="guidance")
+        parts["guidance"] = gr.Slider(0, max(15, guidance), guidance, step=0.1, label="Guidance", elem_id="guidance")
         parts["image_guidance"] = gr.Slider(
             0, 15, 2.0, step=0.1, label="Image guidance", interactive=False, elem_id="image-guidance"
         )

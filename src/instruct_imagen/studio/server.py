@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.controls import ControlModels
+from ..listening import address_of, listen
 from .pictures import PictureStore, StudioError
 from .studio import Studio
 
@@ -53,19 +54,14 @@ def serve_studio(
         controls, pack, keep: see `Studio`.
 
     Raises:
-        StudioError: Gradio is not installed, or nothing can listen there.
+        StudioError: Gradio is not installed.
+        ListenError: nothing can listen there.
         OutputError: nothing can be written to `keep`.
     """
     _require_gradio()
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family, backlog=128)
-    except OSError as error:
-        raise StudioError(f"Nothing can listen at {host}:{port} ({error.strerror}); choose another --port.") from error
-    with listener, tempfile.TemporaryDirectory(prefix="instruct-imagen-studio-") as folder:
+    with listen(host, port) as listener, tempfile.TemporaryDirectory(prefix="instruct-imagen-studio-") as folder:
         app = make_app(painter, Path(folder), controls, pack, keep)
-        shown = f"[{host}]" if ":" in host else host
-        print(f"The studio is at http://{shown}:{listener.getsockname()[1]}/ (Ctrl-C stops it)", flush=True)
+        print(f"The studio is at {address_of(listener)} (Ctrl-C stops it)", flush=True)
         make_server(app).run(sockets=[listener])
 
 

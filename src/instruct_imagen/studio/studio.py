@@ -17,10 +17,11 @@ from ..data.controls import ControlModels
 from ..data.templates import CONTROL_TASKS
 from ..demo import EXAMPLE_TASKS, demo_examples
 from ..metadata import Provenance, write_png
+from ..progress import Progress
 from ..sheet import tile
 from ..world import GlyphPack, load_pack
 from .board import Card, build_instruction, cards_of
-from .drawing import DrawSettings, Painter, Progress
+from .drawing import DrawSettings, Painter
 from .history import Drawing, Shelf, kept_shelf
 from .pictures import PictureStore, StudioError
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from ..errors import UserError
 from ..instruction import marker_token, markers_in, normalise_markers
+from ..progress import Progress
 from .board import Card, check
-from .drawing import Progress
 from .history import Drawing
 
 EMPTY_READING = "Write what to draw, and name your pictures in it: [ref#1], [ref#2], and so on."
