@@ -23,9 +23,10 @@ from instruct_imagen.pipeline import InstructImagenPipeline, ModelError
 from instruct_imagen.presets import LowResolutionConfig, Preset, PresetError, get_preset
 from instruct_imagen.text import load_tokenizer
 from instruct_imagen.training.augmentation import draw_small_picture
+from instruct_imagen.training.beginning import BeginningError
 from instruct_imagen.training.checkpoint import list_checkpoints, read_position
 from instruct_imagen.training.loader import Collate, StageDataset
-from instruct_imagen.training.trainer import Trainer, TrainingError
+from instruct_imagen.training.trainer import Trainer
 
 GOLDEN_LOSSES = (0.4235, 0.4554, 0.3306, 0.3448)
 
@@ -121,9 +122,9 @@ def test_a_run_goes_on_from_an_exported_cascade(trained, model_folder: Path, tmp
     for name, value in trainer.parts.unet.state_dict().items():
         assert torch.equal(value, exported[name].float()), name
     assert (tmp_path / "further" / "validation.jsonl").is_file()
-    with pytest.raises(TrainingError, match="not a model of preset"):
+    with pytest.raises(BeginningError, match="not a model of preset"):
         Trainer(preset(model_folder, "model.head_dim=8"), tmp_path / "other", init=trained[0] / "pipeline")
-    with pytest.raises(TrainingError, match="does not say where its training stood"):
+    with pytest.raises(BeginningError, match="does not say where its training stood"):
         Trainer(preset(model_folder), tmp_path / "other", init=model_folder)
 
 

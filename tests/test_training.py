@@ -25,6 +25,7 @@ from instruct_imagen.instruction import Instruction
 from instruct_imagen.pipeline import InstructImagenPipeline
 from instruct_imagen.presets import PRESETS, Preset, StageConfig, get_preset
 from instruct_imagen.text import load_tokenizer
+from instruct_imagen.training.beginning import BeginningError
 from instruct_imagen.training.checkpoint import list_checkpoints, pack_optimizer, read_position, unpack_optimizer
 from instruct_imagen.training.loader import Collate, PositionSampler, StageDataset, shifted
 from instruct_imagen.training.objective import denoising_loss, v_weights
@@ -174,10 +175,10 @@ def test_a_run_goes_on_from_an_exported_model(run_folder: Path, tmp_path: Path):
     assert read_position(list_checkpoints(further / "checkpoints")[0])[0].optimizer_from == 0  # stage 2 has begun
     assert Trainer(preset, further, resume=True, init=model).run().total_steps == 9  # its own checkpoints come first
     wider = replace(preset, model=replace(preset.model, head_dim=8))
-    with pytest.raises(TrainingError, match="not a model of preset"):
+    with pytest.raises(BeginningError, match="not a model of preset"):
         Trainer(wider, tmp_path / "other", init=model)
     (model / "training.json").write_text("{")
-    with pytest.raises(TrainingError, match="does not say where its training stood"):
+    with pytest.raises(BeginningError, match="does not say where its training stood"):
         Trainer(preset, tmp_path / "other", init=model)
 
 

@@ -190,7 +190,7 @@ def test_the_papers_super_resolution_has_its_size_and_reads_text_alone():
     assert without == total == pytest.approx(581e6, rel=0.05)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "adapt"])
 def test_every_preset_builds(name: str):
     config = PRESETS[name].model
     without, total = count_on_meta(config)

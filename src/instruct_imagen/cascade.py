@@ -13,6 +13,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from diffusers import DiffusionPipeline
+
 from .errors import UserError
 
 SECOND_NETWORK = "super_resolution"
@@ -88,17 +90,50 @@ def join(base: Path, second: Path, out: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def check_fit(base: Path, low_res_px: int) -> None:
-    """Raises CascadeError unless a base model draws pictures of the size that is enlarged."""
-    size_px = picture_size(base / "unet")
-    if size_px != low_res_px:
-        raise CascadeError(f"the base model {base} draws {size_px} pixels, but {low_res_px} are enlarged")
+def replace_base(model: Path, out: Path, pipeline: DiffusionPipeline) -> None:
+    """Writes a model whose base network and its scheduler are those of a pipeline, and whose rest is `model`'s.
+
+    Args:
+        model: folder of the model that was adapted; its other parts, a super-resolution too, are linked, not read.
+        out: a new folder, which a failure leaves half-written.
+        pipeline: the adapted model.
+    """
+    ignored = shutil.ignore_patterns("unet", "scheduler", "README.md", "training.json", "validation.jsonl", INDEX)
+    shutil.copytree(model, out, copy_function=link_or_copy, ignore=ignored)
+    pipeline.unet.save_pretrained(str(out / "unet"))
+    pipeline.scheduler.save_pretrained(str(out / "scheduler"))
+    kept = ("scheduler", "default_steps", "default_guidance")
+    _write_json(out / INDEX, {**read_index(model), **{name: pipeline.config[name] for name in kept}})
+
+
+def sizes(base: Path) -> tuple[int, tuple[int, int, int]]:
+    """Side of a base model's pictures; channels and sides of what it denoises, which a VAE may make smaller.
+
+    Raises:
+        CascadeError: there is no base network, or a configuration is missing or damaged.
+    """
+    index = read_index(base)
+    if index.get("unet", [None])[0] is None:
+        raise CascadeError(f"{base} has no base network")
+    config, factor = base / "unet" / "config.json", 1
+    if index.get("vae", [None])[0] is not None:
+        factor = 2 ** (len(entry(base / "vae" / "config.json", "block_out_channels")) - 1)
+    side = picture_size(base / "unet")
+    channels = entry(config, "backbone_config", "in_channels") // entry(config, "patch_size") ** 2
+    return side * factor, (channels, side, side)
 
 
 def picture_size(network: Path) -> int:
-    """Side in pixels of the pictures of a saved network."""
+    """Side in pixels, or in latents, of what a saved network denoises."""
     config = network / "config.json"
     return int(entry(config, "patch_size") * entry(config, "backbone_config", "sample_size"))
+
+
+def check_fit(base: Path, low_res_px: int) -> None:
+    """Raises CascadeError unless a base model draws pictures of the size that is enlarged."""
+    size_px, _ = sizes(base)
+    if size_px != low_res_px:
+        raise CascadeError(f"the base model {base} draws {size_px} pixels, but {low_res_px} are enlarged")
 
 
 def check_same_text(first: Path, second: Path) -> None:

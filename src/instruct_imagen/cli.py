@@ -120,7 +120,10 @@ def _add_demo(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     command = commands.add_parser("train", help="train a preset's stages")
     command.add_argument(
-        "--preset", required=True, metavar="NAME", help="debug, nano, small or paper; with -sr: its super-resolution"
+        "--preset",
+        required=True,
+        metavar="NAME",
+        help="debug, nano, small or paper; with -sr: its super-resolution; adapt: a model named by --init",
     )
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
     command.add_argument("--seed", type=natural, default=0)

@@ -94,6 +94,29 @@ class ModelConfig:
     low_res: LowResolutionConfig | None = None
     text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
 
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        """Channels and sides of what is denoised."""
+        return 3, self.size_px, self.size_px
+
+
+@dataclass(frozen=True)
+class AdaptedModel:
+    """What a run that adapts `Preset.base` knows of that model beforehand; filled in from its folder.
+
+    Attributes:
+        size_px: side of its pictures.
+        sample_shape: channels and sides of what its network denoises: the pictures, or a VAE's latents.
+    """
+
+    size_px: int = 0
+    sample_shape: tuple[int, int, int] = (0, 0, 0)
+
+    @property
+    def low_res(self) -> None:
+        """Only base models are adapted."""
+        return None
+
 
 @dataclass(frozen=True)
 class StageConfig:
@@ -138,7 +161,9 @@ class Preset:
 
     Attributes:
         pack: glyph pack, see `world.load_pack`.
-        base: for super-resolution, name or folder of the base model, whose text encoder and tokenizer are used.
+        model: what is built; an `AdaptedModel` is not built but is that of `base`.
+        base: name or folder of the model that is adapted, or for super-resolution of the base model, whose text
+            encoder and tokenizer are used.
         data: where the examples of each stage come from.
         data_workers: processes that render examples (0: render in the training process).
         checkpoint_minutes: time between checkpoints.
@@ -146,7 +171,7 @@ class Preset:
     """
 
     name: str
-    model: ModelConfig
+    model: ModelConfig | AdaptedModel
     stages: tuple[StageConfig, ...]
     pack: str = "auto"
     base: str = ""
@@ -154,6 +179,17 @@ class Preset:
     data_workers: int = 1
     checkpoint_minutes: float = 10.0
     report_minutes: float = 30.0
+
+    @property
+    def built(self) -> ModelConfig:
+        """The model that is built.
+
+        Raises:
+            PresetError: the preset adapts one that is there.
+        """
+        if isinstance(self.model, AdaptedModel):
+            raise PresetError(f"preset {self.name!r} adapts a model and builds none")
+        return self.model
 
 
 def _three_stages(steps: tuple[int, int, int], **common: Any) -> tuple[StageConfig, ...]:
@@ -181,6 +217,15 @@ _PAPER_OPTIMIZATION: dict[str, Any] = {
     "betas": (0.9, 0.999),
     "ema_decay": 0.9999,
     "weight_decay": 0.0,
+}
+
+_ADAPTATION: dict[str, Any] = {
+    "batch_size": 256,
+    "noise_levels": 1,
+    "learning_rate": 5e-5,
+    "warmup_steps": 2_000,
+    "betas": (0.9, 0.999),
+    "ema_decay": 0.9999,
 }
 
 PRESETS: dict[str, Preset] = {
@@ -266,6 +311,13 @@ PRESETS: dict[str, Preset] = {
         _super_resolution(500_000, **_PAPER_OPTIMIZATION),
         data_workers=16,
     ),
+    # A pretrained backbone, by both stages of §3.2; a model that draws already needs less than one that does not.
+    "adapt": Preset(
+        "adapt",
+        AdaptedModel(),
+        (StageConfig("stage1", 50_000, **_ADAPTATION), StageConfig("stage2", 100_000, **_ADAPTATION)),
+        data_workers=12,
+    ),
 }
 
 
@@ -338,16 +390,22 @@ def preset_from_dict(values: Mapping[str, Any]) -> Preset:
         PresetError: a field is missing or unknown.
     """
     try:
-        model = dict(values["model"])
-        model["text"] = TextEncoderConfig(**model["text"])
-        if model.get("low_res") is not None:
-            model["low_res"] = LowResolutionConfig(**model["low_res"])
-        model["channels"], model["layers_per_block"] = tuple(model["channels"]), tuple(model["layers_per_block"])
         stages = tuple(StageConfig(**{**s, "betas": tuple(s["betas"])}) for s in values["stages"])
         data = recipe_from_dict(values.get("data", {}))
-        return Preset(**{**values, "model": ModelConfig(**model), "stages": stages, "data": data})
+        return Preset(**{**values, "model": _model_from_dict(values["model"]), "stages": stages, "data": data})
     except (KeyError, TypeError, DataError) as error:
         raise PresetError(f"not a preset of this version: {error}") from error
+
+
+def _model_from_dict(values: Mapping[str, Any]) -> ModelConfig | AdaptedModel:
+    if "sample_shape" in values:
+        return AdaptedModel(**{**values, "sample_shape": tuple(values["sample_shape"])})
+    model = dict(values)
+    model["text"] = TextEncoderConfig(**model["text"])
+    if model.get("low_res") is not None:
+        model["low_res"] = LowResolutionConfig(**model["low_res"])
+    model["channels"], model["layers_per_block"] = tuple(model["channels"]), tuple(model["layers_per_block"])
+    return ModelConfig(**model)
 
 
 def write_preset(preset: Preset, path: Path) -> None:

@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerBase
 
 from ..conditioning import Prompt, image_to_tensor, make_prompt_batch
 from ..data.example import Example, ExampleSource
-from ..presets import ModelConfig, StageConfig
+from ..presets import AdaptedModel, ModelConfig, StageConfig
+from ..tokenizer import PLAIN_TEXTS, TextFormat
 from .augmentation import SmallPictures, draw_small_picture
 from .objective import TrainingBatch
 
@@ -41,7 +42,7 @@ class StageDataset(Dataset[PreparedExample]):
         seed: of the run; mixed with the example's index.
     """
 
-    def __init__(self, source: ExampleSource, model: ModelConfig, stage: StageConfig, seed: int):
+    def __init__(self, source: ExampleSource, model: ModelConfig | AdaptedModel, stage: StageConfig, seed: int):
         self.source = source
         self.model = model
         self.stage = stage
@@ -62,12 +63,14 @@ def shifted(levels: np.ndarray, shift: float) -> np.ndarray:
     return shift * levels / (1 + (shift - 1) * levels)
 
 
-def prepare(example: Example, model: ModelConfig, stage: StageConfig, rng: np.random.Generator) -> PreparedExample:
+def prepare(
+    example: Example, model: ModelConfig | AdaptedModel, stage: StageConfig, rng: np.random.Generator
+) -> PreparedExample:
     """Draws condition dropout (A.2.2) and stratified noise levels: one in each K-th of 0..1, then `shifted`."""
     draw = rng.random()
     drop_both = draw < stage.drop_both
     drop_context = drop_both or draw < stage.drop_both + stage.drop_context
-    shape = (stage.noise_levels, 3, model.size_px, model.size_px)
+    shape = (stage.noise_levels, *model.sample_shape)
     levels = (np.arange(stage.noise_levels) + rng.random(stage.noise_levels)) / stage.noise_levels
     noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
     small = None
@@ -86,12 +89,18 @@ def prepare(example: Example, model: ModelConfig, stage: StageConfig, rng: np.ra
 class Collate:
     """Stacks prepared examples."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, model: ModelConfig):
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        model: ModelConfig | AdaptedModel,
+        text_format: TextFormat = PLAIN_TEXTS,
+    ):
         self.tokenizer = tokenizer
         self.model = model
+        self.text_format = text_format
 
     def __call__(self, examples: Sequence[PreparedExample]) -> TrainingBatch:
-        prompts = make_prompt_batch([e.prompt for e in examples], self.tokenizer, self.model.size_px)
+        prompts = make_prompt_batch([e.prompt for e in examples], self.tokenizer, self.model.size_px, self.text_format)
         small = [e.small for e in examples if e.small is not None]
         return TrainingBatch(
             prompts,

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..conditioning import ConditioningEncoder, to_unit_range
+from ..cascade import replace_base
+from ..conditioning import ConditioningEncoder
 from ..data.recipe import WORLD
 from ..data.world_tasks import WorldExample, WorldTasks, render_size
 from ..denoising import clean_from_prediction
@@ -27,7 +28,7 @@ from ..super_resolution import SuperResolutionUNet
 from ..world import GlyphPack
 from .checkpoint import TrainingPosition, write_training_file
 from .loader import Collate, prepare
-from .objective import TrainingBatch
+from .objective import TrainingBatch, denoise_batch
 from .second_network import export_cascade
 
 VALIDATION_LEVELS = (0.25, 0.5, 0.75, 0.95)
@@ -62,7 +63,7 @@ class Monitor:
         }.get(stage.stage, ["caption", "cluster", *mixed])
         count = min(VALIDATION_EXAMPLES, max(2, VALIDATION_PIXELS // model.size_px**2))
         self._examples = {name: [_fixed_example(tasks, name, i) for i in range(count)] for name in names}
-        collate = Collate(parts.tokenizer, model)
+        collate = Collate(parts.tokenizer, model, parts.unet.text_format)
         self._batches = {name: self._fixed_batch(name, collate) for name in names}
         self._losses: dict[str, list[float]] = defaultdict(list)
         self._since, self._images = time.monotonic(), 0
@@ -115,17 +116,11 @@ class Monitor:
 
     def _errors(self, batch: TrainingBatch) -> list[float]:
         """Mean squared error of the clean picture at each validation level."""
-        num_levels = len(VALIDATION_LEVELS)
-        encoder = ConditioningEncoder(self.parts.text_encoder, self.parts.unet)
-        conditioning = encoder.encode(batch.prompts).repeat(num_levels)
-        clean = to_unit_range(batch.targets).repeat_interleave(num_levels, dim=0)
-        scheduler = self.parts.scheduler
-        timesteps = (batch.levels.flatten() * scheduler.config.num_train_timesteps).long()
-        noisy = scheduler.add_noise(clean, batch.noise.flatten(0, 1), timesteps)
-        inputs = (noisy, timesteps, conditioning.text_BLE, conditioning.cache)
-        prediction = self.parts.unet(*inputs, **batch.further_inputs).float()
-        error = (clean_from_prediction(prediction, noisy, timesteps, scheduler) - clean).square().mean((1, 2, 3))
-        return error.view(-1, num_levels).mean(0).tolist()
+        encoder = ConditioningEncoder(self.parts.text_encoder, self.parts.unet, self.parts.vae)
+        made = denoise_batch(batch, encoder, self.parts.scheduler)
+        guess = clean_from_prediction(made.prediction, made.noisy, made.timesteps, self.parts.scheduler)
+        error = (guess - made.clean).square().mean((1, 2, 3))
+        return error.view(-1, len(VALIDATION_LEVELS)).mean(0).tolist()
 
     def _write_samples(self, position: TrainingPosition) -> None:
         """Draws the first validation instructions of every task; the true picture comes last in each row.
@@ -161,33 +156,35 @@ def _fixed_example(tasks: WorldTasks, name: str, index: int) -> WorldExample:
 
 def make_pipeline(parts: ModelParts) -> InstructImagenPipeline:
     """The pipeline around the parts as they are, with the fast sampler; of a super-resolution, that network alone."""
-    network, scheduler = parts.unet, fast_scheduler(parts.scheduler.config)
+    network, scheduler = parts.unet, fast_scheduler(parts.scheduler.config, bounded=parts.vae is None)
     if isinstance(network, SuperResolutionUNet):
         second = {"super_resolution": network, "super_resolution_scheduler": scheduler}
         return InstructImagenPipeline(parts.tokenizer, parts.text_encoder, **second)
-    return InstructImagenPipeline(parts.tokenizer, parts.text_encoder, network, scheduler)
+    return InstructImagenPipeline(
+        parts.tokenizer, parts.text_encoder, network, scheduler, vae=parts.vae, default_guidance=parts.guidance
+    )
 
 
 def export_pipeline(parts: ModelParts, out: Path, position: TrainingPosition, preset: Preset) -> None:
     """Saves `out/pipeline` in bfloat16 and where its training stands, written beside and renamed.
 
-    The parts keep their precision.
+    The parts keep their precision. What a base model gave and no stage trained is not written again but named twice.
     """
     folder = out / "pipeline"
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     hide_loading_bars()
-    copies = ModelParts(
-        type(parts.unet).from_config(parts.unet.config),
-        type(parts.text_encoder)(parts.text_encoder.config),
-        parts.tokenizer,
-        parts.scheduler,
-    )
-    copies.unet.load_state_dict(parts.unet.state_dict())
-    copies.text_encoder.load_state_dict(parts.text_encoder.state_dict())
-    torch.nn.Module.to(copies.unet, torch.bfloat16)  # diffusers' own `to` warns of what does not matter here
-    copies.text_encoder.to(dtype=torch.bfloat16)
-    make_pipeline(copies).save_pretrained(str(partial))
+    unet = type(parts.unet).from_config(parts.unet.config)
+    unet.load_state_dict(parts.unet.state_dict())
+    torch.nn.Module.to(unet, torch.bfloat16)  # diffusers' own `to` warns of what does not matter here
+    if parts.folder is not None:
+        pipeline = make_pipeline(replace(parts, unet=unet))
+        replace_base(parts.folder, partial, pipeline)
+    else:
+        text_encoder = type(parts.text_encoder)(parts.text_encoder.config)
+        text_encoder.load_state_dict(parts.text_encoder.state_dict())
+        text_encoder.to(dtype=torch.bfloat16)
+        make_pipeline(replace(parts, unet=unet, text_encoder=text_encoder)).save_pretrained(str(partial))
     write_training_file(partial, position, preset)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

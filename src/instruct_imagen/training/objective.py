@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from diffusers import DDPMScheduler
+from diffusers import AutoencoderKL, DDPMScheduler
 from torch import nn
 
 from ..conditioning import ConditioningEncoder, PromptBatch, to_unit_range
 from ..denoising import clean_from_prediction
+from ..latents import to_samples
+from ..model import ModelParts
 from ..presets import StageConfig
+from ..schedulers import split_variance
 from ..super_resolution import LowResolution
 from ..unet import InstructUNet
 from .augmentation import SmallPictures
+from .variance import variance_loss
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,40 @@ def denoising_loss(
     return error * v_weights(timesteps, scheduler, max_weight)
 
 
+@dataclass(frozen=True)
+class Denoised:
+    """What the network made of a batch: N = B * K noisy pictures, or latents, the K of an example together.
+
+    Attributes:
+        prediction: [N, C, H, W].
+        variance: of backbones that learn one, likewise.
+        clean, noise, noisy: likewise.
+        timesteps: int [N].
+    """
+
+    prediction: torch.Tensor
+    variance: torch.Tensor | None
+    clean: torch.Tensor
+    noise: torch.Tensor
+    noisy: torch.Tensor
+    timesteps: torch.Tensor
+
+
+def denoise_batch(batch: TrainingBatch, encoder: ConditioningEncoder, scheduler: DDPMScheduler) -> Denoised:
+    """Encodes a batch, adds its noise and lets the network predict."""
+    num_levels = batch.levels.shape[1]
+    conditioning = encoder.encode(batch.prompts).repeat(num_levels)
+    clean = to_samples(to_unit_range(batch.targets), encoder.vae).repeat_interleave(num_levels, dim=0)
+    noise = batch.noise.flatten(0, 1)
+    num_timesteps = scheduler.config.num_train_timesteps
+    timesteps = (batch.levels.flatten() * num_timesteps).long().clamp(max=num_timesteps - 1)
+    noisy = scheduler.add_noise(clean, noise, timesteps)
+    inputs = (noisy, timesteps, conditioning.text_BLE, conditioning.cache)
+    output = encoder.unet(*inputs, **batch.further_inputs).float()
+    prediction, variance = split_variance(output, clean.shape[1])
+    return Denoised(prediction, variance, clean, noise, noisy, timesteps)
+
+
 class TrainingModule(nn.Module):
     """The trained networks and the objective as one module, which is what accelerate wraps.
 
@@ -95,26 +133,43 @@ class TrainingModule(nn.Module):
         unet, text_encoder: the networks.
         scheduler: the noise schedule and the prediction type.
         stage: the loss cap, and whether the text encoder learns.
+        vae: of a latent model.
+        adapts: whether text encoder and VAE are those of a base model, which no stage trains. They are then no part of
+            this module, so that no checkpoint and no average holds them.
     """
 
-    def __init__(self, unet: InstructUNet, text_encoder: nn.Module, scheduler: DDPMScheduler, stage: StageConfig):
+    def __init__(
+        self,
+        unet: InstructUNet,
+        text_encoder: nn.Module,
+        scheduler: DDPMScheduler,
+        stage: StageConfig,
+        vae: AutoencoderKL | None = None,
+        adapts: bool = False,
+    ):
         super().__init__()
         self.unet = unet
-        self.text_encoder = text_encoder.requires_grad_(stage.train_text_encoder)
+        if adapts:
+            object.__setattr__(self, "text_encoder", text_encoder.requires_grad_(False))  # not registered
+        else:
+            self.text_encoder = text_encoder.requires_grad_(stage.train_text_encoder)
+        object.__setattr__(self, "vae", vae)
         self.scheduler = scheduler
         self.max_loss_weight = stage.max_loss_weight
 
+    @classmethod
+    def of(cls, parts: ModelParts, stage: StageConfig) -> TrainingModule:
+        """The module of a model's parts in a stage."""
+        adapts = parts.folder is not None
+        return cls(parts.unet, parts.text_encoder, parts.scheduler, stage, parts.vae, adapts)
+
     def forward(self, batch: TrainingBatch) -> torch.Tensor:
         """Loss of every example [B], the mean over its noise levels."""
-        num_levels = batch.levels.shape[1]
-        encoder = ConditioningEncoder(self.text_encoder, self.unet)
-        conditioning = encoder.encode(batch.prompts).repeat(num_levels)
-        clean = to_unit_range(batch.targets).repeat_interleave(num_levels, dim=0)
-        noise = batch.noise.flatten(0, 1)
-        num_timesteps = self.scheduler.config.num_train_timesteps
-        timesteps = (batch.levels.flatten() * num_timesteps).long().clamp(max=num_timesteps - 1)
-        noisy = self.scheduler.add_noise(clean, noise, timesteps)
-        inputs = (noisy, timesteps, conditioning.text_BLE, conditioning.cache)
-        prediction = self.unet(*inputs, **batch.further_inputs).float()
-        loss = denoising_loss(prediction, clean, noise, noisy, timesteps, self.scheduler, self.max_loss_weight)
-        return loss.view(-1, num_levels).mean(1)
+        encoder = ConditioningEncoder(self.text_encoder, self.unet, self.vae)
+        made = denoise_batch(batch, encoder, self.scheduler)
+        pictures = (made.clean, made.noise, made.noisy, made.timesteps)
+        loss = denoising_loss(made.prediction, *pictures, self.scheduler, self.max_loss_weight)
+        if made.variance is not None:
+            guess = clean_from_prediction(made.prediction, made.noisy, made.timesteps, self.scheduler)
+            loss = loss + variance_loss(guess, made.variance, made.clean, made.noisy, made.timesteps, self.scheduler)
+        return loss.view(len(batch.tasks), -1).mean(1)

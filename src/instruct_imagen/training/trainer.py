@@ -6,7 +6,6 @@ instruct-imagen train --preset nano --out train/nano --minutes 120 --resume late
 from __future__ import annotations
 
 import logging
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -16,22 +15,17 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
-from ..cascade import SECOND_NETWORK
 from ..data.mixture import stage_source
 from ..errors import UserError
 from ..files import make_folder
-from ..model import build_model
-from ..pipeline import InstructImagenPipeline
 from ..precision import fast_bfloat16
 from ..presets import Preset, StageConfig, write_preset
-from ..text import load_tokenizer, train_tokenizer
 from ..world import load_pack
+from .beginning import begin, with_base
 from .checkpoint import (
-    TRAINING_FILE,
     CheckpointError,
     TrainingPosition,
     TrainingState,
@@ -45,8 +39,7 @@ from .loader import Collate, PositionSampler, StageDataset, make_loader
 from .monitor import Monitor
 from .objective import TrainingBatch, TrainingModule
 from .optimizers import make_optimizer
-from .resample import resample_patches, same_grid
-from .second_network import checked_base, take_base, text_encoder_of_base
+from .second_network import checked_base
 from .winograd import use_winograd
 
 logger = logging.getLogger(__name__)
@@ -76,29 +69,6 @@ def learning_rate_at(step: int, stage: StageConfig, optimizer_from: int = 0) -> 
     return stage.learning_rate * warm * min(1.0, max(0.0, left))
 
 
-def _training_of(model: Path, preset: Preset) -> tuple[TrainingPosition, Preset]:
-    """Where the training of a model stood, a new optimizer beginning there, and its preset.
-
-    Raises:
-        TrainingError: it does not say, or differs from the preset's in more than the pixels of a patch.
-    """
-    part = model if preset.model.low_res is None else model / SECOND_NETWORK
-    try:
-        position, trained = read_position(part, TRAINING_FILE)
-    except CheckpointError as error:
-        raise TrainingError(f"{model} does not say where its training stood: {error}") from error
-    if not same_grid(trained.model, preset.model):
-        raise TrainingError(f"{model} is not a model of preset {preset.name!r}; repeat the --set it was trained with")
-    return replace(position, optimizer_from=position.step), trained
-
-
-def _take_over(model: Path, out: Path, with_log: bool) -> None:
-    """Copies a model's tokenizer and, where its errors compare with the new run's, its validation log."""
-    shutil.copytree(model / "tokenizer", out / "tokenizer")
-    if with_log and (model / "validation.jsonl").is_file():
-        shutil.copy(model / "validation.jsonl", out)
-
-
 class Trainer:
     """Trains a preset's stages one after the other, from scratch or from the newest good checkpoint.
 
@@ -109,46 +79,27 @@ class Trainer:
         resume: continue from the newest good checkpoint in `out`, if it holds one.
         init: folder of a model to begin with where there is no checkpoint: its weights instead of random ones, and
             the position that its training had reached, with a new optimizer. It may have larger or smaller patches,
-            see `resample`.
+            see `resample`. Where the preset adapts a model, this is the model, and training begins anew.
 
     Raises:
-        TrainingError: `out` already holds a run and `resume` is false, or holds no usable checkpoint; or `init` is of
-            another model than the preset's.
+        TrainingError: `out` already holds a run and `resume` is false, or holds no usable checkpoint.
+        BeginningError: `init` is of another model than the preset's, or a model to adapt is not named.
     """
 
     def __init__(self, preset: Preset, out: Path, seed: int = 0, resume: bool = False, init: Path | None = None):
-        self.preset, self.out = preset, out
+        self.out = out
         self.checkpoints = out / "checkpoints"
         self._found = list_checkpoints(self.checkpoints)
         if self._found and not resume:
             raise TrainingError(f"{out} already holds a training; add --resume latest or choose another folder")
+        self.preset = preset = with_base(preset, init, self._found)
         self.pack = load_pack(preset.pack).prepare()
         base = checked_base(preset, out, init)
         make_folder(out)
         precision = "bf16" if fast_bfloat16("cuda" if torch.cuda.is_available() else "cpu") else "no"
         self.accelerator = Accelerator(mixed_precision=precision, log_with="tensorboard", project_dir=str(out))
-        self.position = TrainingPosition(0, 0, seed)
         init = None if self._found else init
-        trained = preset
-        if init is not None:
-            self.position, trained = _training_of(init, preset)
-        if self.accelerator.is_main_process and base is not None:
-            take_base(base, out, init)
-        if self.accelerator.is_main_process and not (out / "tokenizer").is_dir():
-            if init is None:
-                train_tokenizer(self.pack, preset.model.text, out / "tokenizer")
-            else:
-                _take_over(init, out, with_log=trained.model == preset.model)
-        self.accelerator.wait_for_everyone()
-        set_seed(self.position.seed)
-        text_encoder = None if preset.model.low_res is None else text_encoder_of_base(out)
-        self.parts = build_model(preset.model, load_tokenizer(out / "tokenizer"), text_encoder)
-        if init is not None:
-            model = InstructImagenPipeline.from_pretrained(init)
-            network = model.unet if preset.model.low_res is None else model.super_resolution
-            sides = trained.model.patch_size, preset.model.patch_size
-            self.parts.unet.load_state_dict(resample_patches(network.state_dict(), *sides))
-            self.parts.text_encoder.load_state_dict(model.text_encoder.state_dict())
+        self.parts, self.position = begin(preset, out, self.pack, seed, init, base, self.accelerator)
         if self.accelerator.device.type == "cpu" and precision == "no":
             use_winograd(self.parts.unet)
         self.stage = preset.stages[0]
@@ -203,7 +154,7 @@ class Trainer:
     def _start_stage(self) -> None:
         """Networks, optimizer and average for the stage at `self.position`."""
         self.stage = self.preset.stages[self.position.stage_index]
-        module = TrainingModule(self.parts.unet, self.parts.text_encoder, self.parts.scheduler, self.stage)
+        module = TrainingModule.of(self.parts, self.stage)
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = make_optimizer(self.stage, [(n, p) for n, p in module.named_parameters() if p.requires_grad])
         self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
@@ -227,7 +178,7 @@ class Trainer:
         dataset = StageDataset(source, self.preset.model, self.stage, seed)
         rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
         sampler = PositionSampler(self.position.step, self.stage.steps, self.stage.batch_size, rank, world_size)
-        collate = Collate(self.parts.tokenizer, self.preset.model)
+        collate = Collate(self.parts.tokenizer, self.preset.model, self.parts.unet.text_format)
         pinned = self.accelerator.device.type == "cuda"
         loader = make_loader(dataset, collate, sampler, self.preset.data_workers, pinned)
         last_saved = last_report = time.monotonic()
