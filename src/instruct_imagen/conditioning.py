@@ -176,7 +176,7 @@ class ConditioningEncoder:
         mask = words.long() if masked else None
         states = self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         if self.unet.config.text_tokens is not None:
-            return states
+            return states.to(self.unet.dtype)  # a large frozen encoder may compute in less
         return states * words[..., None].to(states.dtype)
 
     @staticmethod

@@ -32,11 +32,15 @@ class BeginningError(UserError):
 def with_base(preset: Preset, init: Path | None, checkpoints: Sequence[Path]) -> Preset:
     """The preset with the base model that it adapts, if it does so: `init`, or that of the run's checkpoints.
 
+    What is refused is refused here, before the run has a folder.
+
     Raises:
-        BeginningError: none is named, or it is another than the run began with.
+        BeginningError: none is named, or it is another than the run began with; or `init` does not fit the preset.
         CascadeError: it has no base network, or is damaged.
     """
     if not isinstance(preset.model, AdaptedModel):
+        if init is not None and not checkpoints:
+            _training_of(init, preset)
         return preset
     known = _base_of(checkpoints)
     asked = init or (resolve_model(preset.base) if preset.base else known)
