@@ -21,7 +21,10 @@ from .errors import UserError
 
 StageName = Literal["pretrain", "stage1", "stage2", "super_resolution"]
 PredictionType = Literal["sample", "v_prediction", "epsilon"]
-OptimizerName = Literal["muon", "adamw", "adafactor"]
+OptimizerName = Literal["muon", "adamw", "adafactor", "adamw8bit"]
+PrecisionName = Literal["auto", "bfloat16", "float32"]
+ParallelName = Literal["ddp", "fsdp"]
+TrackerName = Literal["tensorboard", "wandb"]
 ContextPlaces = Literal["none", "lowest", "middle", "all"]
 
 
@@ -134,6 +137,8 @@ class StageConfig:
         drop_both, drop_context: condition dropout (A.2.2: 10 % and another 10 %).
         max_loss_weight: cap of the weight that turns an error of the clean picture into one of v.
         train_text_encoder: only in pre-training.
+        lora_rank: train low-rank adapters of this rank on the attention and context layers, nothing else (0: the
+            network itself).
     """
 
     stage: StageName
@@ -153,6 +158,32 @@ class StageConfig:
     drop_context: float = 0.1
     max_loss_weight: float = 6.0
     train_text_encoder: bool = False
+    lora_rank: int = 0
+
+
+@dataclass(frozen=True)
+class ExecutionConfig:
+    """How a run is computed. Nothing here changes what is learnt, but for rounding.
+
+    Attributes:
+        precision: auto is bfloat16 autocast where the device is fast at it, else float32.
+        micro_batch: examples that a process puts through the network at a time; their gradients add up to those of
+            the whole batch (0: a process's whole share at once).
+        checkpoint_activations: compute the insides of residual blocks and attention layers again in the backward
+            pass instead of keeping them.
+        parallel: over several processes, ddp keeps the whole network in each, fsdp a share of its weights, average
+            and optimizer (FSDP2).
+        text_cache: where the states of texts that a frozen text encoder has read are kept: "memory", a folder, or
+            nowhere ("").
+        tracker: what losses and samples are shown in.
+    """
+
+    precision: PrecisionName = "auto"
+    micro_batch: int = 0
+    checkpoint_activations: bool = False
+    parallel: ParallelName = "ddp"
+    text_cache: str = ""
+    tracker: TrackerName = "tensorboard"
 
 
 @dataclass(frozen=True)
@@ -176,6 +207,7 @@ class Preset:
     pack: str = "auto"
     base: str = ""
     data: DataRecipe = field(default_factory=DataRecipe)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     data_workers: int = 1
     checkpoint_minutes: float = 10.0
     report_minutes: float = 30.0
@@ -391,8 +423,11 @@ def preset_from_dict(values: Mapping[str, Any]) -> Preset:
     """
     try:
         stages = tuple(StageConfig(**{**s, "betas": tuple(s["betas"])}) for s in values["stages"])
-        data = recipe_from_dict(values.get("data", {}))
-        return Preset(**{**values, "model": _model_from_dict(values["model"]), "stages": stages, "data": data})
+        rest = {
+            "data": recipe_from_dict(values.get("data", {})),
+            "execution": ExecutionConfig(**values.get("execution", {})),
+        }
+        return Preset(**{**values, "model": _model_from_dict(values["model"]), "stages": stages, **rest})
     except (KeyError, TypeError, DataError) as error:
         raise PresetError(f"not a preset of this version: {error}") from error
 

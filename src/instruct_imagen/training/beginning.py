@@ -8,19 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from ..cascade import SECOND_NETWORK, sizes
 from ..errors import UserError
 from ..model import ModelParts, build_model
 from ..pipeline import InstructImagenPipeline, resolve_model
-from ..precision import fast_bfloat16
 from ..presets import AdaptedModel, Preset
 from ..schedulers import ddpm_scheduler
 from ..text import load_tokenizer, train_tokenizer
 from ..world import GlyphPack
 from .checkpoint import TRAINING_FILE, CheckpointError, TrainingPosition, read_position
+from .processes import Processes
 from .resample import resample_patches, same_grid
 from .second_network import take_base, text_encoder_of_base
 
@@ -69,7 +68,7 @@ def begin(
     seed: int,
     init: Path | None,
     base: Path | None,
-    accelerator: Accelerator,
+    processes: Processes,
 ) -> tuple[ModelParts, TrainingPosition]:
     """The networks at the beginning, the same in every process, and where their training stands.
 
@@ -80,7 +79,7 @@ def begin(
         seed: of random weights.
         init: folder of a model to go on from.
         base: of a super-resolution, as `checked_base` gives it.
-        accelerator: of the run.
+        processes: all of them must call this.
 
     Raises:
         BeginningError: `init` does not fit the preset.
@@ -89,18 +88,18 @@ def begin(
     position, trained = TrainingPosition(0, 0, seed), preset
     if isinstance(preset.model, AdaptedModel):
         set_seed(seed)
-        return _adapted(Path(preset.base), accelerator.device), position
+        return _adapted(Path(preset.base), processes), position
     config = preset.built
     if init is not None:
         position, trained = _training_of(init, preset)
-    if accelerator.is_main_process and base is not None:
+    if processes.is_main and base is not None:
         take_base(base, out, init)
-    if accelerator.is_main_process and not (out / "tokenizer").is_dir():
+    if processes.is_main and not (out / "tokenizer").is_dir():
         if init is None:
             train_tokenizer(pack, config.text, out / "tokenizer")
         else:
             _take_over(init, out, with_log=trained.model == config)
-    accelerator.wait_for_everyone()
+    processes.wait()
     set_seed(position.seed)
     text_encoder = None if config.low_res is None else text_encoder_of_base(out)
     parts = build_model(config, load_tokenizer(out / "tokenizer"), text_encoder)
@@ -113,9 +112,9 @@ def begin(
     return parts, position
 
 
-def _adapted(folder: Path, device: torch.device) -> ModelParts:
-    """The base network of a model in float32, and the rest, which stays as it is, in what is fast on the device."""
-    frozen = torch.bfloat16 if fast_bfloat16(device) else torch.float32
+def _adapted(folder: Path, processes: Processes) -> ModelParts:
+    """The base network of a model in float32, and the rest, which stays as it is, in the precision of the run."""
+    frozen = torch.bfloat16 if processes.uses_bfloat16 else torch.float32
     model = InstructImagenPipeline.from_pretrained(
         folder,
         dtype={"unet": torch.float32, "default": frozen},
@@ -124,7 +123,7 @@ def _adapted(folder: Path, device: torch.device) -> ModelParts:
     )
     for part in (model.text_encoder, model.vae):
         if part is not None:
-            part.requires_grad_(False).eval().to(device)
+            part.requires_grad_(False).eval().to(processes.device)
     scheduler = ddpm_scheduler(model.scheduler.config, bounded=model.vae is None)
     guidance = model.config.default_guidance
     return ModelParts(model.unet, model.text_encoder, model.tokenizer, scheduler, model.vae, guidance, folder)

@@ -14,10 +14,15 @@ from transformers import PreTrainedTokenizerBase
 
 from ..conditioning import Prompt, image_to_tensor, make_prompt_batch
 from ..data.example import Example, ExampleSource
+from ..errors import UserError
 from ..presets import AdaptedModel, ModelConfig, StageConfig
 from ..tokenizer import PLAIN_TEXTS, TextFormat
 from .augmentation import SmallPictures, draw_small_picture
 from .objective import TrainingBatch
+
+
+class BatchError(UserError):
+    """A batch that cannot be split as asked."""
 
 
 @dataclass(frozen=True)
@@ -113,22 +118,42 @@ class Collate:
 
 
 class PositionSampler(Sampler[list[int]]):
-    """Index lists of this process from step `first` on: global batch `k` is k*B .. (k+1)*B, split over processes."""
+    """Index lists of this process from step `first` on: global batch `k` is k*B .. (k+1)*B, split over processes.
 
-    def __init__(self, first: int, last: int, batch_size: int, rank: int = 0, world_size: int = 1):
+    Args:
+        first, last: steps, the last one not included.
+        batch_size: B, over all processes.
+        rank, world_size: of this process.
+        micro_batch: examples in a list; a step has as many lists as its share of the batch needs (0: one).
+
+    Raises:
+        BatchError: the batch does not divide over the processes, or their share into micro-batches.
+    """
+
+    def __init__(
+        self, first: int, last: int, batch_size: int, rank: int = 0, world_size: int = 1, micro_batch: int = 0
+    ):
         if batch_size % world_size:
-            raise ValueError(f"the batch of {batch_size} does not divide over {world_size} processes")
+            raise BatchError(f"the batch of {batch_size} does not divide over {world_size} processes; change its size")
+        self.share = batch_size // world_size
+        self.size = micro_batch or self.share
+        if self.share % self.size:
+            raise BatchError(
+                f"the {self.share} examples of a process do not divide into micro-batches of {micro_batch}; "
+                "change execution.micro_batch"
+            )
         self.first, self.last, self.batch_size = first, last, batch_size
-        self.rank, self.world_size = rank, world_size
+        self.rank = rank
+        self.per_step = self.share // self.size
 
     def __iter__(self) -> Iterator[list[int]]:
-        share = self.batch_size // self.world_size
         for step in range(self.first, self.last):
-            start = step * self.batch_size + self.rank * share
-            yield list(range(start, start + share))
+            start = step * self.batch_size + self.rank * self.share
+            for begin in range(start, start + self.share, self.size):
+                yield list(range(begin, begin + self.size))
 
     def __len__(self) -> int:
-        return self.last - self.first
+        return (self.last - self.first) * self.per_step
 
 
 def _start_worker(_: int) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler
@@ -17,6 +18,7 @@ from ..schedulers import split_variance
 from ..super_resolution import LowResolution
 from ..unet import InstructUNet
 from .augmentation import SmallPictures
+from .text_cache import CachedTextEncoder, TextCache
 from .variance import variance_loss
 
 
@@ -66,6 +68,34 @@ class TrainingBatch:
             self.tasks,
             None if self.small is None else self.small.pin_memory(),
         )
+
+
+def with_blank_reference(batch: TrainingBatch) -> TrainingBatch:
+    """Adds an example, the first one again, with one black reference without a text.
+
+    Where other processes encode references, one whose examples have none must do the same work (FSDP gathers weights
+    together). The example is left out of the loss, so its gradients are zero.
+    """
+    one = torch.ones(1, 1, dtype=torch.long, device=batch.levels.device)
+    longer: TrainingBatch = _first_again(batch)
+    prompts = replace(
+        longer.prompts,
+        reference_ids=one,  # the end of the text
+        reference_mask=one.bool(),
+        reference_images=torch.zeros_like(batch.targets[:1]),
+        reference_rows=one[0] * len(batch.tasks),
+        reference_slots=one[0] * 0,
+    )
+    return replace(longer, prompts=prompts)
+
+
+def _first_again(value: Any) -> Any:
+    """Tensors with their first row once more at the end, also inside dataclasses; other values as they are."""
+    if isinstance(value, torch.Tensor):
+        return torch.cat([value, value[:1]])
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _first_again(getattr(value, f.name)) for f in fields(value)})
+    return value
 
 
 def v_weights(timesteps: torch.Tensor, scheduler: DDPMScheduler, max_weight: float) -> torch.Tensor:
@@ -136,6 +166,7 @@ class TrainingModule(nn.Module):
         vae: of a latent model.
         adapts: whether text encoder and VAE are those of a base model, which no stage trains. They are then no part of
             this module, so that no checkpoint and no average holds them.
+        text_cache: for the states of a frozen text encoder.
     """
 
     def __init__(
@@ -146,6 +177,7 @@ class TrainingModule(nn.Module):
         stage: StageConfig,
         vae: AutoencoderKL | None = None,
         adapts: bool = False,
+        text_cache: TextCache | None = None,
     ):
         super().__init__()
         self.unet = unet
@@ -156,20 +188,25 @@ class TrainingModule(nn.Module):
         object.__setattr__(self, "vae", vae)
         self.scheduler = scheduler
         self.max_loss_weight = stage.max_loss_weight
+        frozen = text_cache is not None and not stage.train_text_encoder
+        self.cached_texts = CachedTextEncoder(text_encoder, text_cache) if text_cache and frozen else None
 
     @classmethod
-    def of(cls, parts: ModelParts, stage: StageConfig) -> TrainingModule:
+    def of(cls, parts: ModelParts, stage: StageConfig, text_cache: TextCache | None = None) -> TrainingModule:
         """The module of a model's parts in a stage."""
         adapts = parts.folder is not None
-        return cls(parts.unet, parts.text_encoder, parts.scheduler, stage, parts.vae, adapts)
+        return cls(parts.unet, parts.text_encoder, parts.scheduler, stage, parts.vae, adapts, text_cache)
 
     def forward(self, batch: TrainingBatch) -> torch.Tensor:
-        """Loss of every example [B], the mean over its noise levels."""
-        encoder = ConditioningEncoder(self.text_encoder, self.unet, self.vae)
+        """Loss of every example that has a task [B], the mean over its noise levels."""
+        encoder = ConditioningEncoder(self.cached_texts or self.text_encoder, self.unet, self.vae)
         made = denoise_batch(batch, encoder, self.scheduler)
         pictures = (made.clean, made.noise, made.noisy, made.timesteps)
         loss = denoising_loss(made.prediction, *pictures, self.scheduler, self.max_loss_weight)
         if made.variance is not None:
             guess = clean_from_prediction(made.prediction, made.noisy, made.timesteps, self.scheduler)
             loss = loss + variance_loss(guess, made.variance, made.clean, made.noisy, made.timesteps, self.scheduler)
-        return loss.view(len(batch.tasks), -1).mean(1)
+        loss = loss.view(-1, batch.levels.shape[1]).mean(1)
+        if len(loss) > len(batch.tasks):  # see with_blank_reference
+            return loss[:-1] + 0 * loss[-1]
+        return loss
