@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from tiny_backbones import save_stable_diffusion
 from training_runs import assert_same_tensors, newest_tensors
 
