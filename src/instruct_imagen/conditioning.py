@@ -174,9 +174,8 @@ class ConditioningEncoder:
         masked = config.model_type != "clip_text_model" or getattr(config, "use_attention_mask", False)
         mask = words.long() if masked else None
         states = self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        if self.unet.config.text_tokens is not None:
-            return states.to(self.unet.dtype)  # a large frozen encoder may compute in less
-        return states * words[..., None].to(states.dtype)
+        states = states.to(self.unet.dtype)  # a large frozen encoder may compute in less
+        return states if self.unet.config.text_tokens is not None else states * words[..., None].to(states.dtype)
 
     @staticmethod
     def _place(features: torch.Tensor, batch: PromptBatch, num_rows: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -36,6 +37,7 @@ def load_adapter(unet: InstructUNet, folder: Path, scale: float = 1.0) -> None:
     name = f"lora{len(known)}"
     unet.load_lora_adapter(str(folder), prefix=None, adapter_name=name, local_files_only=True)
     unet.set_adapter([*known, name])
+    torch.nn.Module.to(unet, unet.dtype)  # peft keeps float32
     for module in unet.modules():
         if hasattr(module, "set_scale") and name in getattr(module, "scaling", {}):
             module.set_scale(name, scale)

@@ -350,6 +350,25 @@ PRESETS: dict[str, Preset] = {
         (StageConfig("stage1", 50_000, **_ADAPTATION), StageConfig("stage2", 100_000, **_ADAPTATION)),
         data_workers=12,
     ),
+    # A model that follows instructions, on a few examples of one's own.
+    "finetune": Preset(
+        "finetune",
+        AdaptedModel(),
+        (
+            StageConfig(
+                "stage2",
+                500,
+                batch_size=8,
+                learning_rate=1e-3,
+                warmup_steps=20,
+                decay_steps=100,
+                ema_decay=0.98,
+                lora_rank=16,
+            ),
+        ),
+        pack="builtin",
+        report_minutes=10.0,
+    ),
 }
 
 

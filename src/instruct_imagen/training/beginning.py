@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +23,9 @@ from .checkpoint import TRAINING_FILE, CheckpointError, TrainingPosition, read_p
 from .processes import Processes
 from .resample import resample_patches, same_grid
 from .second_network import take_base, text_encoder_of_base
+
+
+DIGEST_FILE = "base.digest"
 
 
 class BeginningError(UserError):
@@ -82,11 +86,12 @@ def begin(
         processes: all of them must call this.
 
     Raises:
-        BeginningError: `init` does not fit the preset.
+        BeginningError: `init` does not fit the preset, or the base model is not what it was.
         ModelError: a model is missing or damaged.
     """
     position, trained = TrainingPosition(0, 0, seed), preset
     if isinstance(preset.model, AdaptedModel):
+        _check_unchanged(Path(preset.base), out / DIGEST_FILE, processes)
         set_seed(seed)
         return _adapted(Path(preset.base), processes), position
     config = preset.built
@@ -110,6 +115,25 @@ def begin(
         parts.unet.load_state_dict(resample_patches(network.state_dict(), *sides))
         parts.text_encoder.load_state_dict(model.text_encoder.state_dict())
     return parts, position
+
+
+def _check_unchanged(base: Path, known: Path, processes: Processes) -> None:
+    """A run keeps what it trains only, so the rest must stay as it was when the run began.
+
+    Raises:
+        BeginningError: in every process, if the base model has other weights now.
+    """
+    changed = False
+    if processes.is_main:
+        digest = hashlib.blake2b(digest_size=16)
+        for file in sorted(base.rglob("*.safetensors")):
+            with file.open("rb") as handle:
+                digest.update(hashlib.file_digest(handle, "blake2b").digest())
+        changed = known.is_file() and known.read_text().strip() != digest.hexdigest()
+        if not changed:
+            known.write_text(digest.hexdigest() + "\n")
+    if processes.any_of(changed)[0]:
+        raise BeginningError(f"the model {base} has changed since this run began; begin again in another folder")
 
 
 def _adapted(folder: Path, processes: Processes) -> ModelParts:
