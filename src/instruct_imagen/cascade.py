@@ -137,15 +137,26 @@ def check_fit(base: Path, low_res_px: int) -> None:
 
 
 def check_same_text(first: Path, second: Path) -> None:
-    """Raises CascadeError unless two models have the same tokenizer and text encoder, byte for byte."""
-    for folder, pattern in (("tokenizer", "tokenizer.json"), ("text_encoder", "*.safetensors")):
-        names = sorted(file.name for file in (first / folder).glob(pattern))
-        if names != sorted(file.name for file in (second / folder).glob(pattern)) or any(
-            not filecmp.cmp(first / folder / name, second / folder / name, shallow=False) for name in names
-        ):
-            raise CascadeError(
-                f"{second} was trained with another text encoder than {first}; train its super-resolution on that base"
-            )
+    """Raises CascadeError unless two models have the same tokenizer and, byte for byte, the same text encoder."""
+    tokenizers = [_tokenizer_of(model) for model in (first, second)]
+    names = sorted(file.name for file in (first / "text_encoder").glob("*.safetensors"))
+    if (
+        tokenizers[0] != tokenizers[1]
+        or names != sorted(file.name for file in (second / "text_encoder").glob("*.safetensors"))
+        or any(
+            not filecmp.cmp(first / "text_encoder" / name, second / "text_encoder" / name, shallow=False)
+            for name in names
+        )
+    ):
+        raise CascadeError(
+            f"{second} was trained with another text encoder than {first}; train its super-resolution on that base"
+        )
+
+
+def _tokenizer_of(model: Path) -> dict[str, Any]:
+    """A model's tokenizer, without how it was last called, which a saved one holds, too."""
+    content = read_json(model / "tokenizer" / "tokenizer.json")
+    return {key: value for key, value in content.items() if key not in ("truncation", "padding")}
 
 
 def read_index(model: Path) -> dict[str, Any]:
