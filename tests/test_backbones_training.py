@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from tiny_backbones import save_stable_diffusion
 from training_runs import assert_same_tensors, newest_tensors
 
 from instruct_imagen.backbones.importer import import_pipeline
 from instruct_imagen.cascade import CascadeError
 from instruct_imagen.cli import main
-from instruct_imagen.conditioning import ConditioningEncoder
+from instruct_imagen.conditioning import ConditioningEncoder, Prompt, make_prompt_batch
 from instruct_imagen.data.mixture import stage_source
 from instruct_imagen.data.recipe import DataRecipe, MixtureEntry
 from instruct_imagen.instruction import Instruction
@@ -29,6 +28,7 @@ from instruct_imagen.super_resolution import SuperResolutionOptions
 from instruct_imagen.training.beginning import BeginningError, with_base
 from instruct_imagen.training.loader import Collate, StageDataset
 from instruct_imagen.training.objective import TrainingModule, denoise_batch
+from instruct_imagen.training.text_cache import CachedTextEncoder, TextCache
 from instruct_imagen.training.trainer import Trainer
 
 SHORT = (
@@ -145,6 +145,20 @@ def test_adapting_lowers_the_loss(kind: str, models: Path, builtin_pack):
     assert losses[-1] < 0.8 * losses[0]
     gradients = [p.grad for p in module.parameters()]
     assert sum(g is not None for g in gradients) > 0.9 * len(gradients)
+
+
+@pytest.mark.parametrize("kind", ["if", "sd"])
+def test_cached_texts_are_those_that_sampling_reads(kind: str, models: Path, tmp_path: Path):
+    """Padding included: these networks were trained to read it."""
+    model = InstructImagenPipeline.from_pretrained(models / kind)
+    prompts = [Prompt("a red fox on a beach"), Prompt(""), Prompt("draw the [ref#1] dog")]
+    batch = make_prompt_batch(prompts, model.tokenizer, model.size_px, model.unet.text_format)
+    expected = ConditioningEncoder(model.text_encoder, model.unet).encode(batch).text_BLE
+    assert expected[1, -1].abs().max() > 0
+    cached = CachedTextEncoder(model.text_encoder, TextCache(str(tmp_path)), reads_padding=True)
+    for _ in range(2):  # made, then found
+        found = ConditioningEncoder(cached, model.unet).encode(batch).text_BLE
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 def test_what_cannot_be_adapted_is_refused(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture):

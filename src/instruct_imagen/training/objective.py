@@ -188,8 +188,10 @@ class TrainingModule(nn.Module):
         object.__setattr__(self, "vae", vae)
         self.scheduler = scheduler
         self.max_loss_weight = stage.max_loss_weight
-        frozen = text_cache is not None and not stage.train_text_encoder
-        self.cached_texts = CachedTextEncoder(text_encoder, text_cache) if text_cache and frozen else None
+        self.cached_texts = None
+        if text_cache is not None and not stage.train_text_encoder:
+            reads_padding = unet.config.text_tokens is not None
+            self.cached_texts = CachedTextEncoder(text_encoder, text_cache, reads_padding)
 
     @classmethod
     def of(cls, parts: ModelParts, stage: StageConfig, text_cache: TextCache | None = None) -> TrainingModule:

@@ -84,21 +84,22 @@ class TextCache:
 
 
 class CachedTextEncoder:
-    """Reads texts as a frozen T5 encoder does, each at most once.
+    """Reads texts as a frozen text encoder does, each at most once.
 
     Args:
         encoder: the frozen encoder.
         cache: where states are kept.
+        reads_padding: whether the states of padding are wanted, too, see `TextFormat`; texts then have one length.
     """
 
-    def __init__(self, encoder: nn.Module, cache: TextCache):
-        self.encoder, self.cache = encoder, cache
+    def __init__(self, encoder: nn.Module, cache: TextCache, reads_padding: bool = False):
+        self.encoder, self.cache, self.reads_padding = encoder, cache, reads_padding
         self.config: Any = encoder.config
         self._digest: str | None = None
 
     @torch.no_grad()
     def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> SimpleNamespace:
-        """States of B texts, zero where there is no token.
+        """States of B texts, zero where there is no token unless padding is wanted, too.
 
         Args:
             input_ids, attention_mask: [B, L] as for the encoder, padded on the right; without a mask padding is read
@@ -108,18 +109,21 @@ class CachedTextEncoder:
             An object with `last_hidden_state` [B, L, E].
         """
         words = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if self.reads_padding:
+            rows = [self._states(ids, mask) for ids, mask in zip(input_ids, words, strict=True)]
+            return SimpleNamespace(last_hidden_state=torch.stack(rows))
         rows = [self._states(ids[mask.bool()]) for ids, mask in zip(input_ids, words, strict=True)]
         padded = rows[0].new_zeros(*input_ids.shape, rows[0].shape[-1])
         for row, states in zip(padded, rows, strict=True):
             row[: len(states)] = states
         return SimpleNamespace(last_hidden_state=padded)
 
-    def _states(self, ids: torch.Tensor) -> torch.Tensor:
-        key = self._key(ids)
+    def _states(self, ids: torch.Tensor, words: torch.Tensor | None = None) -> torch.Tensor:
+        key = self._key(ids)  # which tokens are padding, they say themselves
         states = self.cache.get(key)
         if states is None:
-            everything = torch.ones_like(ids)[None]
-            states = self.encoder(input_ids=ids[None], attention_mask=everything).last_hidden_state[0].cpu()
+            mask = torch.ones_like(ids) if words is None else words
+            states = self.encoder(input_ids=ids[None], attention_mask=mask[None]).last_hidden_state[0].cpu()
             self.cache.put(key, states.contiguous())
         return states.to(ids.device)
 
