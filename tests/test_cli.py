@@ -19,7 +19,8 @@ OPTIONS = {
     "train": "--data --help --init --minutes --out --preset --quiet --resume --seed --set --steps",
     "data templates": "--help --quiet --split",
     "data build": "--count --help --out --pack --quiet --seed --size --source --strict",
-    "evaluate": "--count --guidance --help --image-guidance --model --out --quiet --steps --suite",
+    "evaluate": "--clip --count --data --depth-model --dino --download --export --guidance --help --image-guidance "
+    "--images --judge-model --model --name --out --quiet --steps --suite",
 }
 
 
@@ -161,6 +162,13 @@ def test_bad_options_end_with_2(arguments: tuple[str, ...]):
         ("train", "--preset", "debug", "--out", "{tmp}/file"),
         ("train", "--preset", "debug", "--out", "{tmp}/run", "--set", "pack={tmp}/nowhere"),
         ("evaluate", "--suite", "none", "--out", "{tmp}/scores", "--model", "{model}"),
+        ("evaluate", "--suite", "mask"),
+        ("evaluate", "--suite", "mask", "--out", "{tmp}/scores", "--images", "{tmp}/nowhere"),
+        ("evaluate", "--suite", "mask", "--export", "{tmp}/file"),
+        ("evaluate", "--suite", "paper/subject", "--out", "{tmp}/scores", "--model", "{model}"),
+        ("evaluate", "--suite", "paper/none", "--out", "{tmp}/scores", "--model", "{model}"),
+        ("evaluate", "--suite", "paper/subject", "--out", "{tmp}/scores", "--data", "unknown={tmp}"),
+        ("evaluate", "--suite", "paper/subject", "--export", "{tmp}/export"),
         ("evaluate", "--out", "{tmp}/scores", "--model", "none"),
         ("demo", "--out", "{tmp}/file", "--model", "{model}"),
         ("demo", "--out", "{tmp}/demo", "--model", "{model}", "--pack", "{tmp}/nowhere"),

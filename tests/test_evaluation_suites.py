@@ -12,10 +12,10 @@ from PIL import Image
 
 from instruct_imagen.data.templates import templates
 from instruct_imagen.evaluation.bootstrap import difference_interval, mean_interval
+from instruct_imagen.evaluation.cases import suite_cases
 from instruct_imagen.evaluation.judges.style import StyleJudge
 from instruct_imagen.evaluation.judging import Judges
 from instruct_imagen.evaluation.runner import print_scores, run_suite
-from instruct_imagen.evaluation.cases import suite_cases
 from instruct_imagen.evaluation.suites import SUITES, EvaluationError, get_suite
 from instruct_imagen.world import GENERIC_WORDS, glyph_split, style_phrases, style_split
 
