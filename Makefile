@@ -25,7 +25,7 @@ test: $(VENV)/.installed-dev  ## the fast tests
 lint: $(VENV)/.installed-dev  ## ruff and codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/codespell $(wildcard src tests benchmarks runs scripts docs *.md Makefile)
+	$(BIN)/codespell $(wildcard src tests benchmarks runs scripts docs comfyui examples *.md Makefile)
 
 types: $(VENV)/.installed-dev  ## mypy
 	$(BIN)/mypy

@@ -37,7 +37,7 @@ from PIL import Image, ImageEnhance
 from instruct_imagen.files import make_folder, write_atomically
 from instruct_imagen.retrieval.builder import ClusterConfig, build_clusters
 from instruct_imagen.retrieval.clusters import CLUSTER_SIZE, ClusterRules
-from instruct_imagen.retrieval.domains import Domain
+from instruct_imagen.retrieval.domains import world_domains
 from instruct_imagen.retrieval.duplicates import DuplicateRules
 from instruct_imagen.retrieval.embedders import Embedder
 from instruct_imagen.retrieval.engines import Engine, LocalEngine
@@ -142,14 +142,6 @@ def write_shard(number: int, corpus: Corpus, folder: Path) -> int:
     return len(rows)
 
 
-def group_domains(pack: GlyphPack) -> tuple[Domain, ...]:
-    """One domain for each group of glyphs, told by their names."""
-    groups: dict[str, list[str]] = {}
-    for glyph in pack.glyphs:
-        groups.setdefault(glyph.group, []).append(f"a picture of {glyph.name}")
-    return tuple(Domain(name, tuple(texts)) for name, texts in sorted(groups.items()))
-
-
 def measure(out: Path, corpus: Corpus) -> dict[str, Any]:
     """Compares the clusters in `OUT/clusters.parquet` with what was planted."""
     table = pyarrow.parquet.read_table(out / "clusters.parquet")
@@ -207,7 +199,7 @@ def main() -> None:
     embedder: Embedder = GlyphEmbedder(args.weights)
     config = ClusterConfig(
         embedder,
-        domains=group_domains(_pack(args.pack)),
+        domains=world_domains(_pack(args.pack)),
         rules=ClusterRules(min_similarity=args.min_similarity, duplicates=DuplicateRules(args.duplicate_similarity)),
         shards=ShardOptions(SIZE_PX),
     )

@@ -24,7 +24,7 @@ import numpy as np
 
 from instruct_imagen.data.report import Report
 from instruct_imagen.retrieval.clusters import ClusterRules
-from instruct_imagen.retrieval.domains import assign_domains
+from instruct_imagen.retrieval.domains import DomainTexts
 from instruct_imagen.retrieval.embedders import unit_length
 from instruct_imagen.retrieval.engines import LocalEngine
 from instruct_imagen.retrieval.grouping import drop_same_origin, find_clusters
@@ -121,9 +121,9 @@ def plant(num: int, dim: int, seed: int, folder: Path) -> Truth:
     return Truth(topics, originals)
 
 
-def _domain_sizes(parts: tuple[Part, ...], centres: np.ndarray) -> Iterator[int]:
-    found = np.concatenate([assign_domains(read_vectors(part.images), centres) for part in parts])
-    yield from np.bincount(found, minlength=len(centres)).tolist()
+def _domain_sizes(parts: tuple[Part, ...], domains: DomainTexts) -> Iterator[int]:
+    found = np.concatenate([domains.assign(read_vectors(part.images)) for part in parts])
+    yield from np.bincount(found, minlength=len(domains.names)).tolist()
 
 
 def measure(num: int, dim: int, num_domains: int, rules: ClusterRules, seed: int, workers: int) -> dict[str, Any]:
@@ -134,17 +134,17 @@ def measure(num: int, dim: int, num_domains: int, rules: ClusterRules, seed: int
         truth = meter.run("make up the layout", lambda: plant(num, dim, seed, folder))
         parts = find_parts(folder)
         rng = np.random.default_rng(seed + 1)
-        centres = unit_length(rng.standard_normal((num_domains, dim)))
+        names = tuple(f"domain {number}" for number in range(num_domains))
+        domains = DomainTexts(names, unit_length(rng.standard_normal((num_domains, dim))), np.arange(num_domains))
         rows = meter.run("load rows", lambda: load_rows(parts))
         meter.run("same URL or hash", lambda: drop_same_origin(rows, rules, Report()))
-        sizes = meter.run("domains", lambda: list(_domain_sizes(parts, centres)))
+        sizes = meter.run("domains", lambda: list(_domain_sizes(parts, domains)))
         near = meter.run(
             "neighbours, all",
             lambda: nearest(take_vectors(parts, rows.part, rows.row), rules.num_neighbours, rules.index),
         )
-        names = [f"domain {number}" for number in range(num_domains)]
         grouping = meter.run(
-            "all, rows to clusters", lambda: find_clusters(parts, names, centres, rules, LocalEngine(workers))
+            "all, rows to clusters", lambda: find_clusters(parts, domains, rules, LocalEngine(workers))
         )
     pictures = np.array([int(key) for key in grouping.rows.keys.take(grouping.clusters.ravel()).to_pylist()])
     pictures = pictures.reshape(-1, grouping.clusters.shape[1])

@@ -1,24 +1,23 @@
 #!/usr/bin/env bash
-# Makes a trained pipeline the shipped model: weights, position, preset, validation log and scores go into the package.
+# Makes trained networks the shipped model: weights, positions, presets, validation logs, scores and card go into the
+# package. The scores of the model shipped until now stay in the card as those before.
 #
-#   runs/ship.sh OUT [NAME]                 e.g. runs/ship.sh train/nano instruct-imagen-nano
+#   runs/ship.sh BASE [SECOND] [NAME]       e.g. runs/ship.sh train/nano train/nano-sr instruct-imagen-nano
 #
-# Refuses more than 40 MiB. Write the model card (README.md in the model's folder) from the scores printed at the end.
+# BASE and SECOND are folders of runs; SECOND may be "" for a base model alone. NOISE_LEVEL sets the default of sampling,
+# MEASURED names a super_resolution.json for the card. Refuses more than 64 MiB.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-source=${1:?training folder}
-name=${2:-instruct-imagen-nano}
+base=${1:?folder of the base model\'s run}
+second=${2:-}
+name=${3:-instruct-imagen-nano}
 python=${PYTHON:-.venv/bin/python}
 target=src/instruct_imagen/weights/$name
-size=$(du -sm --apparent-size "$source/pipeline" | cut -f1)
-[ "$size" -le 40 ] || { echo "runs/ship.sh: $source/pipeline takes $size MiB, more than 40" >&2; exit 2; }
-card=$(mktemp)
-cp "$target/README.md" "$card" 2>/dev/null || true
-rm -rf "$target"
-mkdir -p "$(dirname "$target")"
-cp -r "$source/pipeline" "$target"
-cp "$source/validation.jsonl" "$target/"
-[ -s "$card" ] && cp "$card" "$target/README.md"
-rm -f "$card"
+arguments=(--base "$base/pipeline" --out "$target")
+[ -z "$second" ] || arguments+=(--super-resolution "$second/pipeline")
+[ -z "${NOISE_LEVEL:-}" ] || arguments+=(--noise-level "$NOISE_LEVEL")
+[ -z "${MEASURED:-}" ] || arguments+=(--measured "$MEASURED")
+"$python" -m instruct_imagen.packaging package "${arguments[@]}"
 "$python" -m instruct_imagen.cli evaluate --model "$name" --suite quick --out out/evaluation
 cp out/evaluation/scores.json "$target/"
+"$python" -m instruct_imagen.packaging card "$target"

@@ -16,7 +16,7 @@ Rng = np.random.Generator
 def drawing(rng: Rng) -> Image.Image:
     """RGB noise in blocks: looks like nothing, compresses like a picture."""
     blocks = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return Image.fromarray(blocks).resize((40, 30), Image.Resampling.BICUBIC)
+    return Image.fromarray(blocks).resize((48, 36), Image.Resampling.BICUBIC)
 
 
 def encoded(image: Image.Image, form: str, **options: object) -> bytes:

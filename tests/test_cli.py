@@ -13,14 +13,36 @@ from PIL import Image
 from instruct_imagen.cli import _parser, main, parse_reference
 
 OPTIONS = {
-    "generate": "--guidance --help --image-guidance --json --model --num-images --out --quiet --ref --sampler --seed "
-    "--size --steps",
-    "demo": "--help --model --out --pack --quiet --steps",
+    "generate": "--device --dtype --enlarge --guidance --help --image-guidance --json --model --noise-level "
+    "--num-images --offload --out --quiet --ref --sampler --seed --size --sr-steps --stages --steps",
+    "demo": "--device --dtype --help --model --offload --out --pack --quiet --stages --steps",
     "train": "--data --help --init --minutes --out --preset --quiet --resume --seed --set --steps",
+    "import": "--download --dtype --estimate --help --out --quiet --super-resolution --variant",
+    "serve": "--alias --allow-anonymous --allow-url-references --batch --engine --exact --grace --help --host "
+    "--keys --log-instructions --max-body --max-images --max-megapixels --max-replicas --max-size "
+    "--max-steps --min-replicas --model --model-name --picture-dir --port --public-url --queue --quiet "
+    "--rate --ray-address --replica-cpus --replica-gpus --size --steps --watermark",
+    "studio": "--depth-model --edge-model --help --host --keep --mask-model --model --pack --port --quiet",
+    "evaluate": "--clip --count --data --depth-model --device --dino --download --dtype --export --guidance --help "
+    "--image-guidance --images --judge-model --model --name --offload --out --quiet --stages --steps "
+    "--suite",
     "data templates": "--help --quiet --split",
-    "data build": "--count --help --out --pack --quiet --seed --size --source --strict",
-    "evaluate": "--clip --count --data --depth-model --dino --download --export --guidance --help --image-guidance "
-    "--images --judge-model --model --name --out --quiet --steps --suite",
+    "data build": "--count --depth-model --download --edge-model --embedder --engine --examples-per-picture --help "
+    "--mask-model --out --pack --quiet --ray-address --seed --size --source --strict --workers",
+    "data clusters": "--domains --download --duplicate-similarity --embedder --engine --help --min-caption-similarity "
+    "--min-score --min-side --min-similarity --neighbours --out --quality --quiet --ray-address --rounds "
+    "--seed --size --stored --strict --workers",
+    "rate create": "--allow-missing --guidelines --help --imagenhub --inputs --lease-days --method --quiet "
+    "--raters-per-image --seed --title --truth",
+    "rate add": "--allow-missing --help --method --quiet",
+    "rate serve": "--help --host --port --quiet --trusted-proxy",
+    "rate import": "--help --quiet --rater --task",
+    "rate export": "--help --names --out --pictures --quiet --slots",
+    "rate stats": "--baseline --help --out --quiet",
+    "rate raters add": "--days --help --max-instructions --quiet --uploader --url",
+    "rate raters list": "--help --quiet",
+    "rate raters renew": "--days --help --quiet --url",
+    "rate raters revoke": "--discard --help --quiet",
 }
 
 
@@ -81,6 +103,48 @@ def test_generate_reads_json_and_more_pictures_of_one_marker(fox: Path, model_fo
         )
         == 0
     )
+
+
+def test_generate_draws_with_one_network_or_both_and_enlarges_a_picture(
+    fox: Path, cascade_folder: Path, tmp_path: Path
+):
+    common = ("generate", "draw [ref#1]", "--ref", f"{fox}=fox", "--model", cascade_folder, "--quiet", "--steps", 2)
+    names = ("whole", "base", "cascade", "enlarged", "other")
+    whole, base, cascade, enlarged, other = (tmp_path / f"{name}.png" for name in names)
+    assert run(*common, "--sr-steps", 2, "--out", whole) == 0
+    assert run(*common, "--sr-steps", 2, "--stages", "cascade", "--out", cascade) == 0
+    assert run(*common, "--stages", "base", "--size", 32, "--out", base) == 0
+    assert run(*common, "--sr-steps", 2, "--enlarge", base, "--num-images", 2, "--size", 64, "--out", enlarged) == 0
+    level = ("--noise-level", 0.7)
+    assert run(*common, "--sr-steps", 2, "--enlarge", base, *level, "--size", 64, "--out", other) == 0
+    assert Image.open(whole).size == (256, 256)
+    assert Image.open(base).size == (32, 32)
+    pictures = {path: np.asarray(Image.open(path), dtype=int) for path in (whole, cascade, other)}
+    assert np.array_equal(pictures[whole], pictures[cascade])
+    assert Image.open(enlarged).size == (64 * 2 + 4, 64)
+    first = np.asarray(Image.open(tmp_path / "enlarged-0.png"), dtype=int)
+    assert np.abs(first - pictures[other]).max() > 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--stages", "cascade"), "no super-resolution"),
+        (("--enlarge", "{tmp}/fox.png"), "no super-resolution"),
+        (("--enlarge", "{tmp}/none.png"), "does not exist"),
+        (("--enlarge", "{tmp}/fox.png", "--stages", "base"), "leave out --stages"),
+    ],
+)
+def test_stages_that_a_model_lacks_end_with_2_and_one_sentence(
+    options: tuple[str, ...], words: str, fox: Path, model_folder: Path, tmp_path: Path, capsys
+):
+    filled = [option.replace("{tmp}", str(tmp_path)) for option in options]
+    assert run("generate", "a fox", "--model", model_folder, "--quiet", "--out", tmp_path / "o.png", *filled) == 2
+    message = capsys.readouterr().err.strip()
+    assert message.startswith("instruct-imagen: ")
+    assert words in message
+    assert "\n" not in message
+    assert not (tmp_path / "o.png").exists()
 
 
 def bad_calls() -> dict[str, tuple[str, ...]]:
@@ -144,6 +208,8 @@ def test_bad_input_ends_with_2_and_one_sentence(
         ("generate", "fox", "--out", "x.png", "--steps", "0"),
         ("generate", "fox", "--out", "x.png", "--num-images", "many"),
         ("generate", "fox", "--out", "x.png", "--seed", "-1"),
+        ("generate", "fox", "--out", "x.png", "--noise-level", "1.5"),
+        ("generate", "fox", "--out", "x.png", "--stages", "both"),
         ("train", "--preset", "debug", "--out", "x", "--minutes", "0"),
         ("nothing",),
     ],
@@ -160,6 +226,8 @@ def test_bad_options_end_with_2(arguments: tuple[str, ...]):
         ("train", "--preset", "none", "--out", "{tmp}/run"),
         ("train", "--preset", "debug", "--out", "{tmp}/run", "--set", "model.size=3"),
         ("train", "--preset", "debug", "--out", "{tmp}/file"),
+        ("train", "--preset", "debug-sr", "--out", "{tmp}/run"),
+        ("train", "--preset", "debug-sr", "--out", "{tmp}/run", "--set", "base={tmp}/nowhere"),
         ("train", "--preset", "debug", "--out", "{tmp}/run", "--set", "pack={tmp}/nowhere"),
         ("evaluate", "--suite", "none", "--out", "{tmp}/scores", "--model", "{model}"),
         ("evaluate", "--suite", "mask"),

@@ -41,7 +41,7 @@ def captioned(builtin_pack, tmp_path_factory) -> Path:
 def small_embedder(tmp_path, monkeypatch):
     """An untrained network in place of the shipped one."""
     weights = tmp_path / "glyph.safetensors"
-    save_net(GlyphNet(GlyphNetConfig((8, 16), (1, 1), 256, 16, 32)), weights)
+    save_net(GlyphNet(GlyphNetConfig((8, 16), (1, 1), 256, 16)), weights)
     monkeypatch.setattr(glyph_embedder.GlyphEmbedder.__init__, "__defaults__", (weights, "auto", 256))
 
 
@@ -65,6 +65,24 @@ def test_a_corpus_becomes_a_data_set(captioned, tmp_path, capsys):
     assert sum(sum(step["dropped"].values()) for step in report["steps"].values()) == 1
     strict = [*arguments[:-1], str(tmp_path / "strict"), "--strict"]
     fails_with(strict, "bad.png", capsys)
+    assert not (tmp_path / "strict").exists() and not (tmp_path / ".strict.partial").exists()
+
+
+def test_workers_share_a_data_set(captioned, tmp_path, capsys):
+    counts, keys, sheets = [], [], []
+    for workers in ("0", "2"):
+        out = tmp_path / workers
+        arguments = ["data", "build", "sketch", "--source", "world", "--pack", "builtin", "--count", "7"]
+        assert main([*arguments, "--out", str(out), "--workers", workers, "--quiet"]) == 0
+        counts.append(capsys.readouterr().out.split(": ")[1])
+        source = open_examples(out)
+        examples = {e.key: (e.instruction.text, e.target.tobytes()) for e in (source[i] for i in range(len(source)))}
+        keys.append(examples)
+        sheets.append(sorted(path.name for path in out.iterdir()))
+    assert counts[0] == counts[1] == "7 examples, 0 records dropped\n" and keys[0] == keys[1] and len(keys[0]) == 7
+    assert sheets[0][0] == "00000.tar" and sheets[1][:2] == ["0000-00000.tar", "0001-00000.tar"]
+    strict = ["data", "build", "edge", "--source", str(captioned), "--out", str(tmp_path / "strict"), "--strict"]
+    fails_with([*strict, "--workers", "2"], "bad.png", capsys)
     assert not (tmp_path / "strict").exists() and not (tmp_path / ".strict.partial").exists()
 
 

@@ -11,9 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
+from tiny_onnx import write_convolution
 
 from instruct_imagen.data.control_models import central_class, stretched
 from instruct_imagen.data.controls import ControlModels, TransformersDepth, TransformersMask, canny, centre_cut
+from instruct_imagen.data.edge_models import OnnxEdges, ridges
 from instruct_imagen.data.report import DataError
 
 CLASSICAL = ControlModels.classical()
@@ -250,3 +252,58 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path):
     for model in (TransformersDepth(str(tmp_path)), TransformersMask(str(tmp_path))):
         with pytest.raises(DataError, match="cannot be loaded"):
             model(image)
+
+
+def edge_network(path: Path, last: str = "Abs", strength: float = 1.0) -> Path:
+    """How much green changes from left to right; at the picture's sides it knows nothing."""
+    weights = np.zeros((1, 3, 3, 3))
+    weights[0, 1] = np.array([[-1, 0, 1]] * 3) / 3 / 256 * strength
+    return write_convolution(path, weights, 96, last)
+
+
+def test_edges_by_a_model(tmp_path: Path):
+    image, truth = disc((120, 90))
+    model = OnnxEdges(edge_network(tmp_path / "edges.onnx"), size_px=96)
+    edges = pickle.loads(pickle.dumps(model))(image)
+    assert edges.shape == (90, 120) and edges.dtype == bool
+    row = np.flatnonzero(edges[45, 10:-10]) + 10
+    left, right = np.flatnonzero(truth[45])[[0, -1]]
+    assert len(row) <= 4 and np.abs(row[[0, -1]] - [left, right]).max() <= 2  # the two sides, and nothing between
+    assert not edges[:12, 10:-10].any() and not edges[-12:, 10:-10].any()
+    drawn = white(ControlModels(edge_model=model).edge(image, np.random.default_rng(0)))
+    assert drawn.shape == (90, 120) and drawn[truth.any(1)].any()
+    assert not OnnxEdges(edge_network(tmp_path / "weak.onnx", strength=0.1), size_px=96)(image).any()
+
+
+def test_edges_that_are_no_shares_yet_go_through_a_sigmoid(tmp_path: Path):
+    image, truth = disc((120, 90))
+    both = OnnxEdges(edge_network(tmp_path / "raw.onnx", "Identity", 20.0), size_px=96, threshold=0.9)(image)
+    row = np.flatnonzero(both[45, 10:-10]) + 10
+    assert (
+        len(row) and np.abs(row - np.flatnonzero(truth[45])[0]).max() <= 2
+    )  # where it brightens, not where it darkens
+
+
+def test_ridges_are_thin_and_whole():
+    strength = np.zeros((40, 60), np.float32)
+    strength[:, 28:33] = np.array([0.2, 0.6, 1.0, 0.6, 0.2])
+    strength[18:23] = np.maximum(strength[18:23], np.array([[0.2], [0.6], [1.0], [0.6], [0.2]], np.float32))
+    found = ridges(strength, 0.5)
+    assert found[:15].sum(1).max() == 1 and found[:15, 30].all()
+    assert found[:, :25].sum(0).max() == 1 and found[20, :25].all()
+    assert not ridges(np.full((5, 5), 0.9, np.float32), 0.5).any()
+
+
+def test_edge_models_that_cannot_be_used_are_named(tmp_path: Path):
+    image, _ = disc()
+    with pytest.raises(DataError, match=r"none.onnx does not exist"):
+        OnnxEdges(tmp_path / "none.onnx")(image)
+    (tmp_path / "bad.onnx").write_bytes(b"no network")
+    with pytest.raises(DataError, match="no ONNX file"):
+        OnnxEdges(tmp_path / "bad.onnx")(image)
+    three = write_convolution(tmp_path / "three.onnx", np.zeros((3, 3, 3, 3)), 32)
+    with pytest.raises(DataError, match="no edge map"):
+        OnnxEdges(three, size_px=32)(image)
+    other = write_convolution(tmp_path / "other.onnx", np.zeros((1, 3, 3, 3)), 32, "NoSuchOperator")
+    with pytest.raises(DataError, match=r"other.onnx"):
+        OnnxEdges(other, size_px=32)(image)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torch.utils.data import DataLoader, Dataset
 
 from instruct_imagen.data.example import Example
 from instruct_imagen.data.mixture import BLOCK, Mixture, _shares, stage_source
@@ -21,6 +22,7 @@ from instruct_imagen.data.report import DataError, Report
 from instruct_imagen.data.shards import EpochSource, JsonlSource, ShardSource, ShardWriter, open_examples
 from instruct_imagen.data.world_tasks import WorldTasks
 from instruct_imagen.instruction import Instruction, Reference
+from instruct_imagen.training.loader import PositionSampler
 
 
 class Numbers:
@@ -84,6 +86,44 @@ def test_ranks_of_any_number_of_processes_share_an_epoch_without_repeating():
         assert len(set(keys)) == 1000
 
 
+class Keys(Dataset):
+    """What a training process sees of a source."""
+
+    def __init__(self, source: Mixture):
+        self.source = source
+
+    def __getitem__(self, index: int) -> tuple[int, str, str]:
+        example = self.source[index]
+        return index, example.task, example.key
+
+
+def test_files_are_read_once_an_epoch_over_ranks_and_workers_and_resumed_in_its_middle(tmp_path: Path):
+    sources = []
+    for name, length in (("a", 40), ("b", 16)):
+        with ShardWriter(tmp_path / name, examples_per_shard=15) as writer:
+            for index in range(length):
+                writer.write(replace(Numbers(name)[index], key=f"{name}-{index}"))
+        sources.append(EpochSource(open_examples(tmp_path / name), seed=5))
+    mixture = Mixture(sources, [0.6, 0.4], seed=5)
+
+    def read(first: int, world_size: int) -> list[tuple[int, str, str]]:
+        """Steps `first` to 20 of all ranks, each with two workers."""
+        samplers = [PositionSampler(first, 20, 8, rank, world_size) for rank in range(world_size)]
+        loaders = [DataLoader(Keys(mixture), batch_sampler=s, collate_fn=list, num_workers=2) for s in samplers]
+        return sorted(found for loader in loaders for batch in loader for found in batch)
+
+    whole = read(0, 2)
+    assert [index for index, *_ in whole] == list(range(160))
+    for name, length in (("a", 40), ("b", 16)):
+        keys = [key for _, task, key in whole if task == name]
+        assert len(keys) > 2 * length
+        for start in range(0, len(keys) - length, length):
+            assert len(set(keys[start : start + length])) == length, "an example came twice in an epoch"
+        assert keys[:length] != keys[length : 2 * length]
+    assert read(3, 2) == whole[24:], "position 24 is within the first epoch of both"
+    assert read(3, 1) == whole[24:], "with another number of processes"
+
+
 def test_an_epoch_shows_every_example_once_in_an_order_of_its_own():
     source = EpochSource(Numbers("a", 50), seed=7)
     epochs = [[int(source[50 * epoch + i].key) for i in range(50)] for epoch in range(3)]
@@ -137,6 +177,14 @@ def test_damaged_shards_are_refused_with_a_sentence(builtin_pack, tmp_path: Path
     with pytest.raises(DataError, match="example-0000.json is damaged"):
         source[0]
     assert source[1].key == "example-0001"
+    with tarfile.open(shard, "w"):
+        pass
+    with pytest.raises(DataError, match="no examples"):
+        ShardSource(tmp_path)
+    with tarfile.open(shard, "w") as tar:
+        tar.addfile(tarfile.TarInfo("lonely.target.png"))
+    with pytest.raises(DataError, match=r"no record KEY.json"):
+        ShardSource(tmp_path)[0]
     shard.write_bytes(b"not a tar" * 100)
     with pytest.raises(DataError, match="is damaged"):
         ShardSource(tmp_path)

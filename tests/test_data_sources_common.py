@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,7 @@ def build(name: str, source: Path, tmp_path: Path, **options: object) -> tuple[l
         assert set(markers_in(text)) == {reference.marker for reference in references}
         assert "{" not in text and "  " not in text
     assert_same(examples, again)
+    assert_parts_give_the_same(name, source, settings, examples, report)
     if examples:
         shards = tmp_path / f"shards-{name}"
         with ShardWriter(shards) as writer:
@@ -79,6 +81,23 @@ def build(name: str, source: Path, tmp_path: Path, **options: object) -> tuple[l
         for shard in read.shards:
             shard.unlink()
     return examples, report
+
+
+def assert_parts_give_the_same(
+    name: str, source: Path, settings: SourceOptions, examples: list[Example], report: Report
+) -> None:
+    """Three workers that share a source build the same examples and count the same, or as many, if there is a limit."""
+    merged, parts = Report(), []
+    for part in range(3):
+        found = Report()
+        parts += SOURCES[name].open(source, found, replace(settings, part=part, num_parts=3))
+        merged.merge(found)
+    if settings.max_examples is not None:
+        assert len(parts) <= settings.max_examples
+        return
+    assert_same(sorted(examples, key=lambda one: one.key), sorted(parts, key=lambda one: one.key))
+    counts = [{n: (s.kept, s.dropped) for n, s in r.steps.items()} for r in (report, merged)]
+    assert counts[0] == counts[1]
 
 
 def assert_same(first: list[Example], second: list[Example]) -> None:

@@ -13,7 +13,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-REQUIREMENTS = [Requirement(line) for line in (*PROJECT["dependencies"], *(r for e in EXTRAS.values() for r in e))]
+LINES = (*PROJECT["dependencies"], *(line for extra in EXTRAS.values() for line in extra))
+REQUIREMENTS = [r for r in map(Requirement, LINES) if r.name != PROJECT["name"]]  # extras may name other extras
 
 
 def pins() -> dict[str, str]:

@@ -12,6 +12,7 @@ import pytest
 import instruct_imagen
 from instruct_imagen.presets import (
     PRESETS,
+    LowResolutionConfig,
     ModelConfig,
     Preset,
     PresetError,
@@ -59,6 +60,8 @@ def test_overrides_are_typed():
         ("debug", "stages.x.steps=3"),
         ("debug", "name.x=3"),
         ("debug", "model.channels=3"),
+        ("debug", "model.low_res.size_px=16"),
+        ("debug-sr", "model.context_places=some"),
     ],
 )
 def test_bad_names_and_overrides_are_refused(name: str, override: str):
@@ -76,7 +79,7 @@ def test_a_damaged_description_is_refused():
         preset_from_dict({"name": "x"})
 
 
-@pytest.mark.parametrize("config", [Preset, ModelConfig, StageConfig, TextEncoderConfig])
+@pytest.mark.parametrize("config", [Preset, ModelConfig, LowResolutionConfig, StageConfig, TextEncoderConfig])
 def test_every_field_is_read_somewhere(config: type):
     root = Path(instruct_imagen.__file__).parent
     sources = "\n".join(file.read_text() for file in root.rglob("*.py") if file.name != "presets.py")

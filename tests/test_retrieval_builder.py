@@ -73,7 +73,7 @@ def test_report_accounts_for_every_pair(built):
     assert steps["read"][0] == total and steps["decode"] == (total - 1, {"not a picture": 1})
     assert steps["quality"] == (total - 2, {"nearly uniform": 1}) and steps["embedding"][0] == total - 2
     kept = total - 2
-    for name in ("same origin", "near duplicates", "clusters"):
+    for name in ("same origin", "domains", "near duplicates", "clusters"):
         assert steps[name][0] + sum(steps[name][1].values()) == kept, name
         kept = steps[name][0]
     assert steps["same origin"][1]["same URL"] == 6

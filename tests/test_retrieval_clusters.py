@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from instruct_imagen.data.report import DataError
 from instruct_imagen.retrieval.clusters import CLUSTER_SIZE, ClusterRules, cluster_domain, greedy_clusters
-from instruct_imagen.retrieval.domains import Domain, assign_domains, domain_centres
+from instruct_imagen.retrieval.domains import Domain, DomainTexts, world_domains
 from instruct_imagen.retrieval.duplicates import DuplicateRules, chains, components, same_origin
 from instruct_imagen.retrieval.embedders import unit_length
 from instruct_imagen.retrieval.hashes import hash_distances
@@ -23,6 +23,7 @@ from instruct_imagen.retrieval.index import (
     nearest,
     recall_at_k,
 )
+from instruct_imagen.world import glyphs_of
 
 RULES = ClusterRules(min_similarity=0.5, duplicates=DuplicateRules(0.97, 3))
 DIM = 64
@@ -260,14 +261,23 @@ class ColourWords:
 
 def test_pictures_go_to_the_domain_whose_texts_are_nearest():
     domains = (Domain("warm", ("all red", "very red")), Domain("cold", ("blue", "green")))
-    centres = domain_centres(domains, ColourWords())
-    assert np.linalg.norm(centres, axis=1) == pytest.approx(1)
+    texts = DomainTexts.of(domains, ColourWords())
+    assert texts.names == ("warm", "cold") and texts.owners.tolist() == [0, 0, 1, 1]
     vectors = np.array([[1, 0, 0], [0.6, 0.1, 0.79], [0, 1, 0], [0.8, 0, 0.6]], np.float16)
-    assert assign_domains(vectors, centres).tolist() == [0, 1, 1, 0]
-    assert assign_domains(vectors, centres[:0]).tolist() == [0] * 4
+    assert texts.assign(vectors).tolist() == [0, 1, 1, 0]
+    assert DomainTexts.of((), ColourWords()).assign(vectors).tolist() == [0] * 4
     with pytest.raises(DataError, match="embedder"):
-        assign_domains(vectors[:, :2], centres)
+        texts.assign(vectors[:, :2])
     with pytest.raises(DataError, match="two domains"):
-        domain_centres((domains[0], domains[0]), ColourWords())
+        DomainTexts.of((domains[0], domains[0]), ColourWords())
     with pytest.raises(DataError, match="at least one text"):
         Domain("empty", ())
+
+
+def test_the_worlds_domains_are_its_groups_and_people_and_name_nothing_held_out(builtin_pack):
+    domains = {domain.name: domain.prompts for domain in world_domains(builtin_pack)}
+    assert set(domains) == {"people", *(glyph.group for glyph in builtin_pack.glyphs)}
+    words = " ".join(text for texts in domains.values() for text in texts)
+    known = set(glyphs_of(builtin_pack.keys, "train"))
+    for glyph in builtin_pack.glyphs:
+        assert (f" {glyph.name}" in words) == (glyph.key in known), glyph.name

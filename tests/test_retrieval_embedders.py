@@ -33,14 +33,20 @@ from instruct_imagen.retrieval.glyph_embedder import (
 from instruct_imagen.retrieval.hashes import hash_distances, perceptual_hash
 from instruct_imagen.retrieval.quality import AestheticHead, BasicQuality, NoFilter
 from instruct_imagen.retrieval.train_glyph_embedder import (
+    NAME_SCALE,
+    Batch,
     CaptionedPictures,
     TrainingError,
     TrainOptions,
     contrastive_loss,
+    losses_of,
+    map_side,
+    name_loss,
     train,
 )
+from instruct_imagen.world import glyphs_of
 
-TINY = GlyphNetConfig(widths=(4, 8), num_blocks=(1, 1), num_buckets=64, text_width=8, dim=16)
+TINY = GlyphNetConfig((4, 8), (1, 1), num_buckets=64, text_width=8, subject_dim=12, scene_dim=4)
 TEXTS = ["a red fox", "", "the moon over a very long street with many more words than the model can read at once"]
 
 
@@ -123,12 +129,14 @@ def test_text_pieces_know_the_order_of_neighbours():
     assert set(text_pieces("fox", 8192)) & set(text_pieces("foxes", 8192))
 
 
+def unit(rng, *shape):
+    values = rng.standard_normal(shape)
+    return values / np.linalg.norm(values, axis=-1, keepdims=True)
+
+
 def test_contrastive_loss_equals_its_definition():
-    rng = np.random.default_rng(0)
-    images, texts = rng.standard_normal((2, 4, 6))
+    images, texts = unit(np.random.default_rng(0), 2, 4, 6)
     loss = contrastive_loss(torch.tensor(images), torch.tensor(texts), torch.tensor(math.log(5.0)))
-    images /= np.linalg.norm(images, axis=1, keepdims=True)
-    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
     logits = np.exp(5.0 * images @ texts.T)
     expected = -0.5 * (np.log(np.diag(logits) / logits.sum(0)).mean() + np.log(np.diag(logits) / logits.sum(1)).mean())
     assert loss.item() == pytest.approx(expected)
@@ -138,19 +146,70 @@ def test_contrastive_loss_equals_its_definition():
     )
 
 
+def test_name_loss_equals_its_definition():
+    rng = np.random.default_rng(0)
+    found, names = unit(rng, 3, 6), unit(rng, 5, 6)
+    loss = name_loss(torch.tensor(3 * found), torch.tensor(2 * names), torch.tensor([4, 0, 4]))
+    logits = np.exp(NAME_SCALE * found @ names.T)
+    assert loss.item() == pytest.approx(-np.log((logits / logits.sum(1, keepdims=True))[range(3), [4, 0, 4]]).mean())
+    none = name_loss(torch.zeros(0, 6), torch.tensor(names).float(), torch.zeros(0, dtype=torch.int64))
+    assert none.item() == 0
+
+
+def test_embeddings_have_a_part_for_the_subject_and_one_for_the_scene():
+    torch.manual_seed(0)
+    net = GlyphNet(TINY).eval()
+    images, texts = net.images(as_input([np.asarray(p) for p in pictures(2, ((64, 64),))])), net.texts(TEXTS)
+    for vectors in (images, texts):
+        subjects, scenes = vectors[:, : TINY.subject_dim], vectors[:, TINY.subject_dim :]
+        assert scenes.shape[1] == TINY.scene_dim
+        assert (scenes**2).sum(1).tolist() == pytest.approx([TINY.scene_share] * len(vectors))
+        assert (subjects**2).sum(1).tolist() == pytest.approx([1 - TINY.scene_share] * len(vectors))
+    values = torch.randn(1, 8, 4, 4)
+    somewhere = torch.zeros(1, 16)
+    somewhere[0, [3, 7]] = 1
+    expected = net.subject_head(values.flatten(2)[:, :, [3, 7]].mean(2))
+    assert torch.allclose(net.subjects(values, somewhere), expected, atol=1e-5)
+
+
+def test_pairs_say_what_they_show_and_name_nothing_held_out(builtin_pack):
+    pairs = CaptionedPictures(builtin_pack, seed=0, map_px=16)
+    assert len(pairs.names) == len(glyphs_of(builtin_pack.keys, "train")) < len(builtin_pack.keys)
+    found = [pairs[index] for index in range(60)]
+    assert 0 < sum(not pair.subjects for pair in found) < 20  # portraits
+    named = [[pairs.names[number].split()[-1] in pair.caption for number in pair.subjects] for pair in found]
+    assert np.mean([share for row in named for share in row]) > 0.5  # the others are called by a synonym
+    batch = Batch.of(found)
+    assert batch.covered.shape == (60, 16, 16) and batch.covered.min() >= 0 and batch.covered.max() <= 1.001
+    assert len(batch.subjects) == len(batch.owners) == len(batch.masks) <= sum(len(pair.subjects) for pair in found)
+    for owner, mask, subject in zip(batch.owners, batch.masks, batch.subjects, strict=True):
+        assert int(subject) in found[owner].subjects
+        assert (mask <= batch.covered[owner].flatten() + 1e-5).all() and mask.sum() > 0
+    portraits = Batch.of([pair for pair in found if not pair.subjects])
+    assert portraits.masks.shape == (0, 256) and (portraits.covered.sum((1, 2)) > 10).all()
+
+
 def test_the_glyph_net_learns_a_batch(builtin_pack):
     torch.manual_seed(0)
-    net, pairs = GlyphNet(TINY), CaptionedPictures(builtin_pack, seed=0)
-    images, texts = zip(*(pairs[index] for index in range(8)), strict=True)
+    net, pairs = GlyphNet(TINY), CaptionedPictures(builtin_pack, seed=0, map_px=map_side(TINY))
+    batch = Batch.of([pairs[index] for index in range(8)])
     optimizer = torch.optim.Adam(net.parameters(), 1e-2)
-    losses = []
-    for _ in range(60):
-        loss = contrastive_loss(net.images(as_input(images)), net.texts(texts), net.log_scale)
+    log = []
+    for _ in range(80):
+        losses = losses_of(net, batch, pairs.names)
         optimizer.zero_grad()
-        loss.backward()
+        torch.stack(losses).sum().backward()
         optimizer.step()
-        losses.append(loss.item())
-    assert losses[0] > 1.5 and losses[-1] < 0.4
+        log.append([loss.item() for loss in losses])
+    first, last = log[0], log[-1]
+    assert (
+        first[0] > 1.5
+        and last[0] < 0.5
+        and first[1] > 2.5
+        and last[1] < 0.7
+        and last[2] < first[2]
+        and last[3] < 0.8 * first[3]
+    )
 
 
 def test_training_repeats_itself_and_its_weights_come_back(builtin_pack, tmp_path):
@@ -158,7 +217,7 @@ def test_training_repeats_itself_and_its_weights_come_back(builtin_pack, tmp_pat
     options = TrainOptions(steps=3, batch_size=8, num_workers=0, device="cpu")
     (first, losses), (second, _) = (train(builtin_pack, options, TINY) for _ in range(2))
     assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
-    assert [step for step, _ in losses] == [1, 3] and all(math.isfinite(loss) for _, loss in losses)
+    assert [step for step, *_ in losses] == [1, 3] and np.isfinite(losses).all() and len(losses[0]) == 5
     save_net(first, tmp_path / "w.safetensors")
     loaded = load_net(tmp_path / "w.safetensors")
     assert loaded.config == TINY and not loaded.training
@@ -171,7 +230,7 @@ def test_training_command_writes_weights_of_the_allowed_size(tmp_path, monkeypat
     monkeypatch.setattr(sys, "argv", [*command, "--pack", "builtin", "--device", "cpu"])
     train_glyph_embedder.main()
     log = json.loads((tmp_path / "training.json").read_text())
-    assert 0 <= log["caption_accuracy_of_256"] <= 1 and log["options"]["steps"] == 1
+    assert 0 <= log["caption_accuracy_of_256"] <= 1 and 0 <= log["name_accuracy"] <= 1 and log["options"]["steps"] == 1
     weights = tmp_path / "glyph_embedder.safetensors"
     assert weights.stat().st_size <= MAX_WEIGHT_BYTES
     assert GlyphEmbedder(weights, "cpu").images(pictures(1)).shape == (1, 256)

@@ -20,13 +20,14 @@ from instruct_imagen.data.mixture import stage_source
 from instruct_imagen.data.recipe import TABLE_1, DataRecipe
 from instruct_imagen.data.templates import TRAINING_TASKS
 from instruct_imagen.data.world_tasks import WorldTasks
+from instruct_imagen.denoising import clean_from_prediction
 from instruct_imagen.instruction import Instruction
 from instruct_imagen.pipeline import InstructImagenPipeline
 from instruct_imagen.presets import PRESETS, Preset, StageConfig, get_preset
 from instruct_imagen.text import load_tokenizer
 from instruct_imagen.training.checkpoint import list_checkpoints, pack_optimizer, read_position, unpack_optimizer
-from instruct_imagen.training.loader import Collate, PositionSampler, StageDataset
-from instruct_imagen.training.objective import clean_from_prediction, denoising_loss, v_weights
+from instruct_imagen.training.loader import Collate, PositionSampler, StageDataset, shifted
+from instruct_imagen.training.objective import denoising_loss, v_weights
 from instruct_imagen.training.optimizers import make_optimizer, orthogonalized
 from instruct_imagen.training.trainer import Trainer, TrainingError, learning_rate_at
 from instruct_imagen.world import SceneSampler, glyph_split, style_split
@@ -259,6 +260,15 @@ def test_examples_depend_on_their_index_alone(builtin_pack, tokenizer_folder: Pa
     assert not torch.equal(a.targets[0], a.targets[1])
 
 
+def test_shifted_levels_keep_their_ends_and_order():
+    levels = np.linspace(0, 1, 101)
+    assert np.array_equal(shifted(levels, 1.0), levels)
+    moved = shifted(levels, 2.0)
+    assert (moved[0], moved[50], moved[-1]) == pytest.approx((0, 2 / 3, 1))
+    assert (np.diff(moved) > 0).all()
+    assert shifted(moved, 0.5) == pytest.approx(levels)
+
+
 def test_conditions_are_dropped_as_often_as_the_paper_says(builtin_pack):
     stage = replace(PRESETS["debug"].stages[2], noise_levels=1)
     model = replace(PRESETS["debug"].model, size_px=32)
@@ -289,7 +299,7 @@ def test_stage_2_draws_the_ratios_of_table_1(builtin_pack):
     assert {entry.name: drawn.count(entry.name) / 1000 for entry in TABLE_1} == {e.name: e.ratio for e in TABLE_1}
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "stage1", "stage2"])
+@pytest.mark.parametrize("stage", ["pretrain", "stage1", "stage2", "super_resolution"])
 def test_nothing_held_out_reaches_training(font_pack, stage, monkeypatch: pytest.MonkeyPatch):
     """Watches every scene that a stage renders, references included, and every word of its instructions."""
     import instruct_imagen.data.world_tasks as module

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 
+from instruct_imagen.conditioning import Conditioning
 from instruct_imagen.model import build_unet
 from instruct_imagen.presets import PRESETS, ModelConfig
 from instruct_imagen.unet import InstructUNet, masked_mean
@@ -109,6 +110,36 @@ def test_the_place_of_a_reference_among_the_references_does_not_matter(backbone,
     torch.testing.assert_close(evaluate(model, swapped), evaluate(model, inputs), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("times", "rows"), [(1, [2, 0, 1, 1]), (1, [2]), (2, [5, 3, 0, 1, 2]), (3, list(range(9)))])
+def test_selected_and_repeated_rows_read_their_own_references(backbone, inputs, times: int, rows: list[int]):
+    model = InstructUNet.from_backbone(backbone, patch_size=4).eval()
+    set_context_output(model)
+    whole = model.project(inputs["text"], inputs["mask"], inputs["context"], inputs["context_mask"])
+    chosen = Conditioning(inputs["text"], whole).repeat(times).select(torch.tensor(rows))
+    once = {name: tensor[torch.tensor(rows) // times] for name, tensor in inputs.items()}
+    with torch.no_grad():
+        found = model(once["sample"], once["timestep"], chosen.text_BLE, chosen.cache)
+    torch.testing.assert_close(found, evaluate(model, once), rtol=1e-4, atol=1e-5)
+
+
+def test_pictures_that_share_references_learn_together(backbone, inputs):
+    """The gradient of a repeated row's references is that of as many separate rows."""
+    model = InstructUNet.from_backbone(backbone, patch_size=4).eval()
+    set_context_output(model)
+    weight = model.context_layers[0][1].to_k_context.weight
+    gradients = []
+    for separate in (False, True):
+        rows = torch.arange(3).repeat_interleave(2)
+        once = {name: tensor[rows] for name, tensor in inputs.items()}
+        source = once if separate else inputs
+        cache = model.project(source["text"], source["mask"], source["context"], source["context_mask"])
+        cache = cache if separate else cache.repeat(2)
+        noise = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+        prediction = model(once["sample"] + noise, once["timestep"], once["text"], cache)
+        gradients += torch.autograd.grad(prediction.square().sum(), weight)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
 def test_positions_tell_where_in_a_reference_something_is(backbone, inputs):
     turned = dict(inputs, context=inputs["context"].flip(-1))
     for positions in (True, False):
@@ -154,7 +185,14 @@ def test_paper_preset_has_the_papers_size():
     assert total == pytest.approx(2.76e9, rel=0.05)
 
 
+def test_the_papers_super_resolution_has_its_size_and_reads_text_alone():
+    without, total = count_on_meta(PRESETS["paper-sr"].model)
+    assert without == total == pytest.approx(581e6, rel=0.05)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_builds(name: str):
-    without, total = count_on_meta(PRESETS[name].model)
-    assert 0 < without < total
+    config = PRESETS[name].model
+    without, total = count_on_meta(config)
+    assert without > 0
+    assert (without < total) == (config.context_places != "none")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 def _number(text: str, kind: type, lowest: float, what: str) -> float:
     try:

@@ -1,4 +1,4 @@
-"""The command line: instruct-imagen generate | demo | data | train | evaluate.
+"""The command line: instruct-imagen generate | demo | data | train | import | evaluate | rate | serve | studio.
 
 Bad input ends with exit code 2 and one sentence that says what to mend; Ctrl-C with 130.
 """
@@ -14,9 +14,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .arguments import natural, positive, positive_number
+from .arguments import DTYPES, natural, positive, positive_number, share
 from .cli_data import add_data
 from .cli_evaluate import add_evaluate
+from .cli_import import add_import
+from .cli_rate import add_rate
+from .cli_serve import add_serve
+from .cli_studio import add_studio
 from .errors import UserError
 
 _MARKER_PREFIX = re.compile(r"([1-9][0-9]*):(.*)", re.DOTALL)
@@ -51,8 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="instruct-imagen", description=__doc__.splitlines()[0])
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    added = [add(commands) for add in (_add_generate, _add_demo, _add_train)]
-    for command in (*added, add_evaluate(commands, _add_model_options), *add_data(commands)):
+    added = [add(commands) for add in (_add_generate, _add_demo, _add_train, add_import, add_serve, add_studio)]
+    added.append(add_evaluate(commands, _add_model_options))
+    for command in (*added, *add_data(commands), *add_rate(commands)):
         command.add_argument("--quiet", action="store_true", help="no progress, only errors")
     return parser
 
@@ -61,7 +66,15 @@ def _add_model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--model", default="instruct-imagen-nano", metavar="NAME_OR_PATH", help="shipped model or folder (%(default)s)"
     )
-    command.add_argument("--steps", type=positive, metavar="N", help="denoising steps (24; the paper's sampler: 256)")
+    command.add_argument(
+        "--steps", type=positive, metavar="N", help="denoising steps (the model's own, 24; the paper's sampler: 256)"
+    )
+    command.add_argument(
+        "--stages", choices=("base", "cascade"), help="base: small pictures; cascade: enlarged ones (all the model has)"
+    )
+    command.add_argument("--device", metavar="NAME", help="such as cuda or cpu (cuda where there is one)")
+    command.add_argument("--dtype", choices=DTYPES, default="float32", help="to compute with (%(default)s)")
+    command.add_argument("--offload", action="store_true", help="only the network at work is on the device")
 
 
 def _add_generate(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -77,15 +90,18 @@ def _add_generate(commands: argparse._SubParsersAction) -> argparse.ArgumentPars
     command.add_argument("--json", type=Path, metavar="FILE", help="read the instruction from a JSON file instead")
     command.add_argument("--num-images", type=positive, default=1, metavar="N", help="pictures (%(default)s)")
     command.add_argument("--seed", type=natural, default=0, help="picture i uses seed + i (%(default)s)")
-    command.add_argument("--guidance", type=float, default=3.0, help="guidance scale (%(default)s)")
+    command.add_argument("--guidance", type=float, help="guidance scale (the model's own, 3.0)")
     command.add_argument("--image-guidance", type=float, help="separate guidance scale of the references")
     command.add_argument(
         "--sampler",
-        choices=("fast", "paper"),
-        default="fast",
-        help="fast: DPM-Solver++; paper: DDPM with oscillating guidance (%(default)s)",
+        choices=("model", "fast", "paper"),
+        default="model",
+        help="model: its own; fast: DPM-Solver++; paper: DDPM with oscillating guidance (%(default)s)",
     )
-    command.add_argument("--size", type=positive, default=256, metavar="PX", help="side of the file (%(default)s)")
+    command.add_argument("--enlarge", metavar="PICTURE", help="enlarge this picture instead of drawing one")
+    command.add_argument("--noise-level", type=share, metavar="L", help="of super-resolution, 0..1 (the model's own)")
+    command.add_argument("--sr-steps", type=positive, metavar="N", help="denoising steps of super-resolution (12)")
+    command.add_argument("--size", type=positive, metavar="PX", help="side of the file (256, or the model's if larger)")
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="several pictures also go to FILE-i")
     _add_model_options(command)
     command.set_defaults(run=_generate)
@@ -103,7 +119,9 @@ def _add_demo(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     command = commands.add_parser("train", help="train a preset's stages")
-    command.add_argument("--preset", required=True, metavar="NAME", help="debug, nano, small or paper")
+    command.add_argument(
+        "--preset", required=True, metavar="NAME", help="debug, nano, small or paper; with -sr: its super-resolution"
+    )
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
     command.add_argument("--seed", type=natural, default=0)
     command.add_argument("--steps", type=positive, metavar="N", help="stop after so many further steps")
@@ -161,11 +179,15 @@ def _read_instruction(options: argparse.Namespace):
 
 def load_pipeline(options: argparse.Namespace):
     """The pipeline that the options name, with a progress bar unless they are quiet."""
+    import torch
+
     from .pipeline import InstructImagenPipeline, hide_loading_bars
+    from .precision import place
 
     hide_loading_bars()
-    pipeline = InstructImagenPipeline.from_pretrained(options.model)
+    pipeline = InstructImagenPipeline.from_pretrained(options.model, dtype=getattr(torch, options.dtype))
     pipeline.set_progress_bar_config(disable=options.quiet, leave=False)
+    place(pipeline, options.device, options.offload)
     return pipeline
 
 
@@ -176,29 +198,12 @@ def _generate(options: argparse.Namespace) -> None:
     check_writable(options.out)
     if options.out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UsageError(f"--out {options.out} must end in .png, .jpg or .webp")
+    if options.enlarge is not None and options.stages is not None:
+        raise UsageError("--enlarge takes the place of drawing; leave out --stages")
     instruction = _read_instruction(options)
     pipeline = load_pipeline(options)
-
-    import torch
-
-    from .guidance import OscillatingGuidance
-    from .pipeline import DEFAULT_STEPS, PAPER_STEPS
-
-    guidance = None
-    steps = options.steps or DEFAULT_STEPS
-    if options.sampler == "paper":
-        pipeline.use_paper_sampler()
-        guidance, steps = OscillatingGuidance(), options.steps or PAPER_STEPS
-    images = pipeline(
-        instruction,
-        num_inference_steps=steps,
-        guidance_scale=options.guidance,
-        image_guidance_scale=options.image_guidance,
-        guidance=guidance,
-        num_images_per_prompt=options.num_images,
-        generator=[torch.Generator().manual_seed(options.seed + i) for i in range(options.num_images)],
-    ).images
-    images = [tile(image, options.size) for image in images]
+    images = _enlarged(options, pipeline, instruction) if options.enlarge else _drawn(options, pipeline, instruction)
+    images = [tile(image, options.size or max(256, image.width)) for image in images]
     if len(images) > 1:
         for number, image in enumerate(images):
             name = f"{options.out.stem}-{number}{options.out.suffix}"
@@ -207,12 +212,60 @@ def _generate(options: argparse.Namespace) -> None:
     print(options.out)
 
 
+def _drawn(options: argparse.Namespace, pipeline, instruction) -> list:
+    """Pictures of an instruction."""
+    from .guidance import OscillatingGuidance
+    from .pipeline import DEFAULT_STEPS, PAPER_STEPS
+
+    guidance, steps = None, options.steps
+    if options.sampler == "fast":
+        pipeline.use_fast_sampler()
+        steps = options.steps or DEFAULT_STEPS
+    if options.sampler == "paper":
+        pipeline.use_paper_sampler()
+        guidance, steps = OscillatingGuidance(), options.steps or PAPER_STEPS
+    return pipeline(
+        instruction,
+        num_inference_steps=steps,
+        guidance_scale=options.guidance,
+        image_guidance_scale=options.image_guidance,
+        guidance=guidance,
+        num_images_per_prompt=options.num_images,
+        generator=_generators(options),
+        stages=options.stages,
+        super_resolution_options=_super_resolution_options(options),
+    ).images
+
+
+def _enlarged(options: argparse.Namespace, pipeline, instruction) -> list:
+    """A given picture, enlarged as often as pictures are asked for."""
+    from .pictures import load_image
+
+    return pipeline.super_resolve(
+        [load_image(options.enlarge)] * options.num_images,
+        [instruction] * options.num_images,
+        _super_resolution_options(options),
+        generator=_generators(options),
+    ).images
+
+
+def _generators(options: argparse.Namespace) -> list:
+    import torch
+
+    return [torch.Generator().manual_seed(options.seed + i) for i in range(options.num_images)]
+
+
+def _super_resolution_options(options: argparse.Namespace):
+    from .super_resolution import SuperResolutionOptions
+
+    return SuperResolutionOptions(options.sr_steps, noise_level=options.noise_level)
+
+
 def _demo(options: argparse.Namespace) -> None:
     from .demo import run_demo
-    from .pipeline import DEFAULT_STEPS
 
     pipeline = load_pipeline(options)
-    result = run_demo(pipeline, options.out, options.steps or DEFAULT_STEPS, options.pack)
+    result = run_demo(pipeline, options.out, options.steps, options.pack, options.stages)
     print(f"{result.sheet}: {result.num_images} pictures, {result.seconds_per_image:.2f} s each")
 
 

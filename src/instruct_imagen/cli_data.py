@@ -12,6 +12,7 @@ from .arguments import natural, positive, share
 
 if TYPE_CHECKING:
     from .data.controls import ControlModels
+    from .retrieval.domains import Domain
     from .retrieval.embedders import Embedder
     from .retrieval.engines import Engine
     from .retrieval.quality import QualityFilter
@@ -48,8 +49,9 @@ def _add_build(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     )
     command.add_argument("--depth-model", metavar="MODEL", help="a depth estimation model of transformers")
     command.add_argument("--mask-model", metavar="MODEL", help="a segmentation model of transformers (GrabCut)")
+    command.add_argument("--edge-model", type=Path, metavar="FILE", help="an edge detector in ONNX, as DexiNed (Canny)")
     command.add_argument("--embedder", metavar="MODEL", help="filter styled pictures by this CLIP, or by glyph")
-    _add_shared(command)
+    _add_shared(command, "processes, or with ray parts of the source (0: one)")
     command.set_defaults(run=_build)
     return command
 
@@ -58,9 +60,6 @@ def _add_clusters(commands: argparse._SubParsersAction) -> argparse.ArgumentPars
     command = commands.add_parser("clusters", help="group a corpus of captioned pictures into clusters for stage 1")
     command.add_argument("source", type=Path, metavar="SOURCE", help="a corpus of pairs (docs/corpora.md)")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="goes on where it was interrupted")
-    command.add_argument("--engine", choices=("local", "ray"), default="local", help="(%(default)s)")
-    command.add_argument("--workers", type=natural, default=0, metavar="N", help="local processes (0: this one)")
-    command.add_argument("--ray-address", metavar="HOST:PORT", help="a running Ray cluster, or auto (a new one here)")
     command.add_argument("--embedder", default="glyph", metavar="MODEL", help="a CLIP, or glyph (%(default)s)")
     command.add_argument("--stored", type=Path, metavar="DIR", help="embeddings in clip-retrieval's layout to use")
     command.add_argument(
@@ -70,7 +69,7 @@ def _add_clusters(commands: argparse._SubParsersAction) -> argparse.ArgumentPars
     command.add_argument("--min-side", type=positive, default=64, metavar="PX", help="of good pictures (%(default)s)")
     command.add_argument("--min-caption-similarity", type=share, metavar="S", help="of picture and caption (any)")
     command.add_argument(
-        "--domains", default="web", metavar="FILE", help='web, none, or JSON {"NAME": ["TEXT", ...]} (%(default)s)'
+        "--domains", metavar="FILE", help='web, world, none, or JSON {"NAME": ["TEXT", ...]} (what suits the embedder)'
     )
     command.add_argument("--neighbours", type=positive, default=10, metavar="K", help="looked at (%(default)s)")
     command.add_argument("--min-similarity", type=share, default=0.7, metavar="S", help="in a cluster (%(default)s)")
@@ -80,12 +79,15 @@ def _add_clusters(commands: argparse._SubParsersAction) -> argparse.ArgumentPars
     command.add_argument("--rounds", type=positive, default=3, metavar="N", help="1 is the paper's (%(default)s)")
     command.add_argument("--size", type=positive, default=256, metavar="PX", help="longest shorter side (%(default)s)")
     command.add_argument("--seed", type=natural, default=0, help="of the clusters' order (%(default)s)")
-    _add_shared(command)
+    _add_shared(command, "local processes (0: this one)")
     command.set_defaults(run=_clusters)
     return command
 
 
-def _add_shared(command: argparse.ArgumentParser) -> None:
+def _add_shared(command: argparse.ArgumentParser, workers: str) -> None:
+    command.add_argument("--engine", choices=("local", "ray"), default="local", help="(%(default)s)")
+    command.add_argument("--workers", type=natural, default=0, metavar="N", help=workers)
+    command.add_argument("--ray-address", metavar="HOST:PORT", help="a running Ray cluster, or auto (a new one here)")
     command.add_argument("--download", action="store_true", help="models may be names on the hub, and are fetched")
     command.add_argument("--strict", action="store_true", help="stop at the first damaged record")
 
@@ -110,11 +112,18 @@ def _build(options: argparse.Namespace) -> None:
         size_px=options.size,
         max_examples=options.count,
         examples_per_picture=options.examples_per_picture,
-        controls=_controls(options),
+        controls=control_models(options),
         embedder=_embedder(options.embedder, options.download) if options.embedder else None,
     )
     report = build_dataset(
-        options.name, options.source, options.out, settings, pack=options.pack, strict=options.strict
+        options.name,
+        options.source,
+        options.out,
+        settings,
+        pack=options.pack,
+        strict=options.strict,
+        engine=_engine(options),
+        num_parts=max(1, options.workers),
     )
     dropped = sum(count for step in report.steps.values() for count in step.dropped.values())
     print(f"{options.out}: {report.step('examples').kept} examples, {dropped} records dropped")
@@ -123,16 +132,13 @@ def _build(options: argparse.Namespace) -> None:
 def _clusters(options: argparse.Namespace) -> None:
     from .retrieval.builder import ClusterConfig, build_clusters
     from .retrieval.clusters import ClusterRules
-    from .retrieval.domains import DEFAULT_DOMAINS, read_domains
     from .retrieval.duplicates import DuplicateRules
     from .retrieval.writing import ShardOptions
 
-    known = {"web": DEFAULT_DOMAINS, "none": ()}
-    domains = known[options.domains] if options.domains in known else read_domains(Path(options.domains))
     config = ClusterConfig(
         _embedder(options.embedder, options.download),
         _quality(options),
-        domains,
+        _domains(options),
         ClusterRules(
             options.neighbours,
             options.min_similarity,
@@ -151,15 +157,18 @@ def _clusters(options: argparse.Namespace) -> None:
     print(f"{options.out}/shards: {report.step('clusters').kept // 5} clusters; look at {options.out}/clusters.png")
 
 
-def _controls(options: argparse.Namespace) -> ControlModels:
+def control_models(options: argparse.Namespace) -> ControlModels:
     from .data.control_models import TransformersDepth, TransformersMask
     from .data.controls import ControlModels
+    from .data.edge_models import OnnxEdges
 
     chosen, local = ControlModels.classical(), not options.download
     if options.depth_model:
         chosen = replace(chosen, depth_model=TransformersDepth(options.depth_model, local_files_only=local))
     if options.mask_model:
         chosen = replace(chosen, mask_model=TransformersMask(options.mask_model, local_files_only=local))
+    if options.edge_model:
+        chosen = replace(chosen, edge_model=OnnxEdges(options.edge_model))
     return chosen
 
 
@@ -168,6 +177,17 @@ def _embedder(name: str, download: bool) -> Embedder:
     from .retrieval.glyph_embedder import GlyphEmbedder
 
     return GlyphEmbedder() if name == "glyph" else ClipEmbedder(name, local_files_only=not download)
+
+
+def _domains(options: argparse.Namespace) -> tuple[Domain, ...]:
+    from .retrieval.domains import DEFAULT_DOMAINS, read_domains, world_domains
+    from .world import load_pack
+
+    chosen = options.domains or ("world" if options.embedder == "glyph" else "web")
+    if chosen == "world":
+        return world_domains(load_pack("auto"))
+    known = {"web": DEFAULT_DOMAINS, "none": ()}
+    return known[chosen] if chosen in known else read_domains(Path(chosen))
 
 
 def _quality(options: argparse.Namespace) -> QualityFilter:

@@ -27,7 +27,7 @@ def add_evaluate(
     command.add_argument("--export", type=Path, metavar="DIR", help="write the instructions with their pictures")
     command.add_argument("--name", metavar="NAME", help="what an export calls the method (the model or folder)")
     command.add_argument("--count", type=positive, metavar="N", help="instructions per task (the suite's own)")
-    command.add_argument("--guidance", type=float, default=3.0, help="guidance scale (%(default)s)")
+    command.add_argument("--guidance", type=float, help="guidance scale (the model's own, 3.0)")
     command.add_argument("--image-guidance", type=float, help="separate guidance scale of the references")
     real = command.add_argument_group("real data", "suites of the paper; models are folders, or names with --download")
     real.add_argument("--data", action="append", default=[], metavar="RELEASE=DIR", help="where a public release is")
@@ -118,9 +118,7 @@ def _source(options: argparse.Namespace) -> Any:
     from .cli import load_pipeline
     from .evaluation.model import PipelineGenerator
     from .evaluation.runner import Drawn
-    from .pipeline import DEFAULT_STEPS
 
     pipeline = load_pipeline(options)
     pipeline.set_progress_bar_config(disable=True)
-    steps = options.steps or DEFAULT_STEPS
-    return Drawn(PipelineGenerator(pipeline, steps, options.guidance, options.image_guidance))
+    return Drawn(PipelineGenerator(pipeline, options.steps, options.guidance, options.image_guidance, options.stages))

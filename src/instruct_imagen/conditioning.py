@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from PIL import Image
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from .attention import KeyValueCache
+from .cache import KeyValueCache, concat_padded, repeat_rows
 from .instruction import Instruction
+from .latents import pixels_per_sample, to_samples
 from .pictures import fit_square
+from .tokenizer import PLAIN_TEXTS, TextFormat
 from .unet import InstructUNet
 
 
@@ -75,23 +79,24 @@ def to_unit_range(images: torch.Tensor) -> torch.Tensor:
     return images.float() / 127.5 - 1.0
 
 
-def make_prompt_batch(prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, size_px: int) -> PromptBatch:
+def make_prompt_batch(
+    prompts: Sequence[Prompt],
+    tokenizer: PreTrainedTokenizerBase,
+    size_px: int,
+    text_format: TextFormat = PLAIN_TEXTS,
+) -> PromptBatch:
     """Tokenizes texts and stacks references.
 
     Args:
         prompts: B prompts, each with its own number of references.
         tokenizer: the model's tokenizer.
         size_px: the model's picture size.
+        text_format: how its U-Net expects texts, `InstructUNet.text_format`.
     """
-
-    def tokenize(texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        batch = tokenizer(texts, padding="longest", truncation=True, return_tensors="pt")
-        return batch["input_ids"], batch["attention_mask"].bool()
-
-    text_ids, text_mask = tokenize([p.text for p in prompts])
+    text_ids, text_mask = text_format.encode(tokenizer, [p.text for p in prompts])
     pairs = [(row, slot, *pair) for row, p in enumerate(prompts) for slot, pair in enumerate(p.references)]
     if pairs:
-        reference_ids, reference_mask = tokenize([text for _, _, text, _ in pairs])
+        reference_ids, reference_mask = text_format.encode(tokenizer, [text for _, _, text, _ in pairs])
         images = torch.stack([image_to_tensor(image, size_px) for *_, image in pairs])
     else:
         reference_ids, reference_mask = torch.zeros(0, 1, dtype=torch.long), torch.zeros(0, 1, dtype=torch.bool)
@@ -118,44 +123,61 @@ class Conditioning:
 
     def select(self, rows: torch.Tensor) -> Conditioning:
         """The given rows, in the given order; rows may repeat."""
-        return Conditioning(self.text_BLE[rows], self.cache.map(lambda x: x[rows]))
+        return Conditioning(self.text_BLE[rows], self.cache.select(rows))
 
     def repeat(self, times: int) -> Conditioning:
         """Every row `times` times, next to each other: [B] => [B * times]."""
+        return Conditioning(repeat_rows(self.text_BLE, times), self.cache.repeat(times))
 
-        def repeated(x: torch.Tensor) -> torch.Tensor:
-            return x[:, None].expand(-1, times, *x.shape[1:]).flatten(0, 1)  # its gradient is a sum, not a scatter
-
-        return Conditioning(repeated(self.text_BLE), self.cache.map(repeated))
+    @classmethod
+    def concat(cls, parts: Sequence[Conditioning]) -> Conditioning:
+        """The rows of all parts; shorter texts are padded with masked zeros."""
+        return cls(
+            concat_padded([part.text_BLE for part in parts], dim=1), KeyValueCache.concat([p.cache for p in parts])
+        )
 
 
 class ConditioningEncoder:
     """Text encoder and the network's own down path, used together.
 
     Args:
-        text_encoder: a T5 encoder; trained in pre-training and frozen afterwards.
+        text_encoder: a T5 encoder, trained in pre-training and frozen afterwards; or an imported backbone's.
         unet: the network whose down path encodes the references (§3.1).
+        vae: of a latent backbone; it encodes the references before the U-Net does.
     """
 
-    def __init__(self, text_encoder: nn.Module, unet: InstructUNet):
+    def __init__(self, text_encoder: nn.Module, unet: InstructUNet, vae: AutoencoderKL | None = None):
         self.text_encoder = text_encoder
         self.unet = unet
+        self.vae = vae
+
+    @property
+    def size_px(self) -> int:
+        """Side of the pictures that are encoded."""
+        return self.unet.size_px * pixels_per_sample(self.vae)
 
     def encode(self, batch: PromptBatch) -> Conditioning:
         """Encodes B prompts; gradients flow wherever the parameters want them."""
         text = self._encode_text(batch.text_ids, batch.text_mask)
         context, context_mask = None, None
-        if len(batch.reference_images):
+        if len(batch.reference_images) and self.unet.reads_context:
             reference_text = self._encode_text(batch.reference_ids, batch.reference_mask)
-            images = to_unit_range(batch.reference_images).to(text.dtype)
-            features = self.unet.encode_context(images, reference_text, batch.reference_mask)
+            samples = to_samples(to_unit_range(batch.reference_images), self.vae).to(text.dtype)
+            features = self.unet.encode_context(samples, reference_text, batch.reference_mask)
             context, context_mask = self._place(features, batch, len(text))
         cache = self.unet.project(text, batch.text_mask, context, context_mask)
         return Conditioning(text, cache)
 
-    def _encode_text(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        states = self.text_encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        return states * mask[..., None].to(states.dtype)
+    def _encode_text(self, ids: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+        """States [B, L, E]; those of padding are zero where the network does not read them."""
+        config: Any = self.text_encoder.config
+        # CLIP reads padding, unless its configuration says otherwise; its attention is causal, so words do not see it.
+        masked = config.model_type != "clip_text_model" or getattr(config, "use_attention_mask", False)
+        mask = words.long() if masked else None
+        states = self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        if self.unet.config.text_tokens is not None:
+            return states
+        return states * words[..., None].to(states.dtype)
 
     @staticmethod
     def _place(features: torch.Tensor, batch: PromptBatch, num_rows: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from .data.templates import COMBINATION_TASKS, TRAINING_TASKS, ZERO_SHOT_TASKS
+from .data.templates import COMBINATION_TASKS, FINE_TUNING_TASKS, TRAINING_TASKS, ZERO_SHOT_TASKS
 from .data.world_tasks import WorldExample, WorldTasks, render_size
 from .files import make_folder, write_atomically
-from .pipeline import InstructImagenPipeline
+from .pipeline import InstructImagenPipeline, Stages
 from .sheet import SheetRow, contact_sheet, tile
 from .world import GlyphPack, load_pack
 
 DEMO_SEED = 11
+DEMO_TASKS = (*TRAINING_TASKS, *ZERO_SHOT_TASKS)
+EXAMPLE_TASKS = (*DEMO_TASKS, *FINE_TUNING_TASKS)
 HELD_OUT_TASKS = ("subject", "style_subject", "control_subject", "multi_subject")
 IMAGES_PER_INSTRUCTION = 2
 SAVED_PX = 256
@@ -31,8 +34,13 @@ class DemoResult:
     seconds_per_image: float
 
 
-def demo_examples(pack: GlyphPack, size_px: int, seed: int = DEMO_SEED) -> list[WorldExample]:
-    """One example of every task; referenced subjects are held out of training and called only "object"."""
+def demo_examples(
+    pack: GlyphPack, size_px: int, seed: int = DEMO_SEED, tasks: Sequence[str] = DEMO_TASKS
+) -> list[WorldExample]:
+    """One example of each of `tasks`, a choice of EXAMPLE_TASKS, which does not depend on the others.
+
+    Referenced subjects are held out of training and called only "object".
+    """
     size_px = render_size(size_px)
     trained = WorldTasks(pack, "train", size_px, wording="held_out", name_styles=False)
     new = WorldTasks(
@@ -45,8 +53,8 @@ def demo_examples(pack: GlyphPack, size_px: int, seed: int = DEMO_SEED) -> list[
         name_styles=False,
     )
     examples = []
-    for number, task in enumerate((*TRAINING_TASKS, *ZERO_SHOT_TASKS)):
-        rng = np.random.default_rng([seed, number])
+    for task in tasks:
+        rng = np.random.default_rng([seed, EXAMPLE_TASKS.index(task)])
         examples.append((new if task in HELD_OUT_TASKS else trained).build(task, rng, f"demo-{task}"))
     return examples
 
@@ -57,9 +65,15 @@ def title(task: str) -> str:
     return f"{words} (never trained)" if task in COMBINATION_TASKS else words
 
 
-def run_demo(pipeline: InstructImagenPipeline, out: Path, steps: int, pack_source: str = "auto") -> DemoResult:
+def run_demo(
+    pipeline: InstructImagenPipeline,
+    out: Path,
+    steps: int | None = None,
+    pack_source: str = "auto",
+    stages: Stages | None = None,
+) -> DemoResult:
     """Draws the demo's instructions and writes `contact_sheet.png` and every instruction with its pictures to `out`."""
-    examples = demo_examples(load_pack(pack_source), pipeline.size_px)
+    examples = demo_examples(load_pack(pack_source), pipeline.output_size_px)
     make_folder(out)
     rows, seconds = [], 0.0
     for example in examples:
@@ -71,12 +85,13 @@ def run_demo(pipeline: InstructImagenPipeline, out: Path, steps: int, pack_sourc
             num_inference_steps=steps,
             num_images_per_prompt=IMAGES_PER_INSTRUCTION,
             generator=generators,
+            stages=stages,
         ).images
         seconds += time.perf_counter() - started
         folder = make_folder(out / record.task)
         record.instruction.write(folder / "instruction.json")
         for number, image in enumerate(images):
-            write_atomically(folder / f"image-{number}.png", tile(image, SAVED_PX).save)
+            write_atomically(folder / f"image-{number}.png", tile(image, max(SAVED_PX, image.width)).save)
         rows.append(SheetRow.of(title(record.task), record.instruction, images))
     path = out / "contact_sheet.png"
     write_atomically(path, contact_sheet(rows).save)

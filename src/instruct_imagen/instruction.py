@@ -120,15 +120,19 @@ def _check_markers(text: str, references: Sequence[Reference]) -> None:
         )
 
 
-def _load_data_url(url: str, name: str) -> Image.Image:
+def read_data_url(url: str, name: str) -> bytes:
+    """The bytes that a `data:...;base64,...` URL holds; `name` stands for it in errors.
+
+    Raises:
+        InstructionError: no base64, or a damaged one.
+    """
     header, comma, payload = url.partition(",")
     if not comma or not header.lower().endswith(";base64"):
         raise InstructionError(f"{name} is a data: URL without base64; write data:image/png;base64,...")
     try:
-        content = base64.b64decode(payload, validate=True)
+        return base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InstructionError(f"{name} is a data: URL whose base64 content is damaged.") from error
-    return load_image(content, name)
 
 
 def _load_named(image: object, name: str, base_dir: Path, paths: PathAccess) -> Image.Image:
@@ -136,7 +140,7 @@ def _load_named(image: object, name: str, base_dir: Path, paths: PathAccess) -> 
     if not isinstance(image, str) or not image or "\0" in image:
         raise InstructionError(f"{name} must be a path or a data: URL.")
     if image[:5].lower() == "data:":
-        return _load_data_url(image, name)
+        return load_image(read_data_url(image, name), name)
     if paths == "none":
         raise InstructionError(f"{name} is a path, and only data: URLs are read here; send the picture.")
     path = base_dir / image

@@ -1,26 +1,32 @@
-"""Builds the parts of a base model from its configuration, and keeps them together while they are trained."""
+"""Builds the parts of a network of the cascade from its configuration, and keeps them together in training."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from diffusers import DDPMScheduler
 from transformers import PreTrainedTokenizerBase, T5Config, T5EncoderModel
 
 from .presets import ModelConfig, TextEncoderConfig
+from .super_resolution import SuperResolutionUNet
 from .unet import InstructUNet
 
 NUM_TRAIN_TIMESTEPS = 1000
 
 
 def build_unet(config: ModelConfig) -> InstructUNet:
-    """The U-Net of `config`: attention only at the lowest resolution (Table 5), text also in the time embedding."""
+    """The U-Net of `config`: attention only at the lowest resolution (Table 5), text also in the time embedding.
+
+    That of a super-resolution reads the small picture beside the noisy one, and its noise level.
+    """
     num_blocks = len(config.channels)
     folded = 3 * config.patch_size**2
+    low_res = config.low_res
     backbone = {
         "sample_size": config.size_px // config.patch_size,
-        "in_channels": folded,
+        "in_channels": folded if low_res is None else 2 * folded,
         "out_channels": folded,
         "down_block_types": ("ResnetDownsampleBlock2D",) * (num_blocks - 1) + ("SimpleCrossAttnDownBlock2D",),
         "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
@@ -34,12 +40,20 @@ def build_unet(config: ModelConfig) -> InstructUNet:
         "resnet_time_scale_shift": "scale_shift",
         "norm_num_groups": math.gcd(32, *(c // 4 for c in config.channels)),
     }
-    return InstructUNet(
-        backbone_config=backbone,
-        patch_size=config.patch_size,
-        context_places=config.context_places,
-        context_positions=config.context_positions,
-        context_text=config.context_text,
+    options: dict[str, Any] = {
+        "patch_size": config.patch_size,
+        "context_places": config.context_places,
+        "context_positions": config.context_positions,
+        "context_text": config.context_text,
+    }
+    if low_res is None:
+        return InstructUNet(backbone_config=backbone, **options)
+    return SuperResolutionUNet(
+        backbone_config={**backbone, "time_cond_proj_dim": config.channels[0]},
+        low_res_px=low_res.size_px,
+        noise_level=low_res.noise_level,
+        residual=low_res.residual,
+        **options,
     )
 
 
@@ -73,7 +87,7 @@ def build_scheduler(config: ModelConfig) -> DDPMScheduler:
 
 @dataclass
 class ModelParts:
-    """The parts of a base model; what the pipeline is made of."""
+    """The parts of one stage of the cascade; what the pipeline is made of. `unet` may be a `SuperResolutionUNet`."""
 
     unet: InstructUNet
     text_encoder: T5EncoderModel
@@ -81,7 +95,10 @@ class ModelParts:
     scheduler: DDPMScheduler
 
 
-def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> ModelParts:
-    """A freshly initialised model; seed torch before for a reproducible one."""
-    text_encoder = build_text_encoder(config.text, len(tokenizer))
+def build_model(
+    config: ModelConfig, tokenizer: PreTrainedTokenizerBase, text_encoder: T5EncoderModel | None = None
+) -> ModelParts:
+    """A freshly initialised model, but for a given text encoder; seed torch before for a reproducible one."""
+    if text_encoder is None:
+        text_encoder = build_text_encoder(config.text, len(tokenizer))
     return ModelParts(build_unet(config), text_encoder, tokenizer, build_scheduler(config))

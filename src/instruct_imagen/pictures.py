@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -27,13 +28,13 @@ _TRANSPOSES = {  # EXIF orientation -> what puts the picture upright
 }
 
 
-def check_size(width: int, height: int, name: str) -> None:
-    """Refuse a picture without pixels or with more than MAX_PIXELS, from its header alone."""
+def check_size(width: int, height: int, name: str, max_pixels: int = MAX_PIXELS) -> None:
+    """Refuse a picture without pixels or with more than `max_pixels`, from its header alone."""
     if width < 1 or height < 1:
         raise InstructionError(f"{name} is {width} x {height} pixels; a picture needs at least one pixel.")
-    if width * height > MAX_PIXELS:
+    if width * height > max_pixels:
         raise InstructionError(
-            f"{name} is {width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} megapixels; reduce it first."
+            f"{name} is {width} x {height} pixels, more than {max_pixels / 1_000_000:g} megapixels; reduce it first."
         )
 
 
@@ -76,7 +77,29 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image
 
 
-def load_image(source: str | os.PathLike[str] | bytes | BinaryIO, name: str | None = None) -> Image.Image:
+def _to_mask(image: Image.Image) -> Image.Image:
+    image.load()
+    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    mask = image.convert("L") if alpha is None else alpha.point(lambda value: 255 - value)
+    if max(mask.size) > MAX_SIDE_PX:
+        mask.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
+    return mask.point(lambda value: 255 if value >= 128 else 0)
+
+
+def load_mask(
+    source: str | os.PathLike[str] | bytes | BinaryIO, name: str, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """Read a mask as 0 and 255 (where to change): transparent pixels, or white ones of a picture without alpha.
+
+    Raises:
+        InstructionError: as `load_image`.
+    """
+    return _load(source, name, max_pixels, _to_mask)
+
+
+def load_image(
+    source: str | os.PathLike[str] | bytes | BinaryIO, name: str | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """Read a picture as 8-bit RGB.
 
     The first frame, upright by its EXIF, alpha over white; palette, grey (1 to 32 bits), and CMYK are
@@ -85,11 +108,22 @@ def load_image(source: str | os.PathLike[str] | bytes | BinaryIO, name: str | No
     Args:
         source: a path, the bytes of a file, or an open binary file.
         name: what to call it in errors; the path by default.
+        max_pixels: more are refused.
 
     Raises:
         InstructionError: no such file, not one of IMAGE_FORMATS, damaged, without pixels, or larger than
-            MAX_PIXELS (which is found before any pixel is decoded).
+            `max_pixels` (which is found before any pixel is decoded).
     """
+    return _load(source, name, max_pixels, to_rgb)
+
+
+def _load(
+    source: str | os.PathLike[str] | bytes | BinaryIO,
+    name: str | None,
+    max_pixels: int,
+    convert: Callable[[Image.Image], Image.Image],
+) -> Image.Image:
+    """Opens a picture with every check, and converts it."""
     file: Any = source
     if isinstance(source, bytes):
         name, file = name or "the picture", io.BytesIO(source)
@@ -101,16 +135,16 @@ def load_image(source: str | os.PathLike[str] | bytes | BinaryIO, name: str | No
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=IMAGE_FORMATS) as image:
-                check_size(*image.size, name)
+                check_size(*image.size, name, max_pixels)
                 image.draft(None, (MAX_SIDE_PX, MAX_SIDE_PX))
-                return to_rgb(image)
+                return convert(image)
     except InstructionError:
         raise
     except FileNotFoundError as error:
         raise InstructionError(f"{name} does not exist; check the path.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        limit = MAX_PIXELS // 1_000_000
-        raise InstructionError(f"{name} has more than {limit} megapixels; reduce it first.") from error
+        limit = max_pixels / 1_000_000
+        raise InstructionError(f"{name} has more than {limit:g} megapixels; reduce it first.") from error
     except UnidentifiedImageError as error:
         formats = ", ".join(IMAGE_FORMATS)
         raise InstructionError(f"{name} is not a picture this program reads ({formats}).") from error

@@ -1,7 +1,9 @@
 """Every model and run by name. A preset is a frozen dataclass; `--set key=value` overrides single fields, typed.
 
 `paper` follows Table 5 and A.2.2; `nano` is what two CPU cores can train and what the project ships; `micro` is small
-enough to train seven times for a comparison; `small` waits for a GPU; `debug` is for tests.
+enough to train seven times for a comparison; `small` waits for a GPU; `debug` is for tests. The second network of each
+cascade is a run of its own, `nano-sr` and so on: it can be trained before, beside or after the first one, on another
+machine, and each is replaced without the other.
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ from .data.recipe import DataRecipe, recipe_from_dict
 from .data.report import DataError
 from .errors import UserError
 
-StageName = Literal["pretrain", "stage1", "stage2"]
+StageName = Literal["pretrain", "stage1", "stage2", "super_resolution"]
 PredictionType = Literal["sample", "v_prediction", "epsilon"]
 OptimizerName = Literal["muon", "adamw", "adafactor"]
-ContextPlaces = Literal["lowest", "all", "middle"]
+ContextPlaces = Literal["none", "lowest", "middle", "all"]
 
 
 class PresetError(UserError):
@@ -46,8 +48,28 @@ class TextEncoderConfig:
 
 
 @dataclass(frozen=True)
+class LowResolutionConfig:
+    """What a super-resolution network enlarges.
+
+    Attributes:
+        size_px: side of the small picture, which is the base model's.
+        max_noise_level: of the augmentation in training, where levels are drawn from 0 up to it.
+        noise_level: of the augmentation in sampling, saved with the model.
+        max_blur_px: in training half of the small pictures are blurred by up to so much (standard deviation in their
+            own pixels), as a base model's pictures are; 0: none.
+        residual: predict what the enlarged small picture lacks, see `SuperResolutionUNet`.
+    """
+
+    size_px: int = 32
+    max_noise_level: float = 0.5
+    noise_level: float = 0.1
+    max_blur_px: float = 0.0
+    residual: bool = True
+
+
+@dataclass(frozen=True)
 class ModelConfig:
-    """The base model of the cascade.
+    """One network of the cascade, and the text encoder before it.
 
     Attributes:
         size_px: side of the square picture.
@@ -56,7 +78,8 @@ class ModelConfig:
         layers_per_block: residual blocks per down block (diffusers' up blocks hold one more).
         head_dim: width of an attention head.
         prediction_type: what the network predicts; the loss is weighted as for v whatever it is.
-        context_places: attention layers that read the context, see `InstructUNet`.
+        context_places, context_positions, context_text: how references are read, see `InstructUNet`.
+        low_res: for super-resolution, what it enlarges; None for the base model.
     """
 
     size_px: int = 32
@@ -65,9 +88,10 @@ class ModelConfig:
     layers_per_block: tuple[int, ...] = (2,)
     head_dim: int = 32
     prediction_type: PredictionType = "sample"
+    context_places: ContextPlaces = "lowest"
     context_positions: bool = True
     context_text: bool = True
-    context_places: ContextPlaces = "lowest"
+    low_res: LowResolutionConfig | None = None
     text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
 
 
@@ -80,6 +104,7 @@ class StageConfig:
         steps: optimizer steps.
         batch_size: examples per step over all processes.
         noise_levels: noisy versions of each example per step; its text and context are encoded once.
+        level_shift: draws noisier levels more often where above 1, see `training.loader.shifted`.
         optimizer, learning_rate, warmup_steps, weight_decay, betas, max_grad_norm: the optimization.
         decay_steps: the last so many steps take the learning rate linearly to zero (0: constant, as in the paper).
         ema_decay: of the exponential moving average that is sampled from and shipped.
@@ -92,6 +117,7 @@ class StageConfig:
     steps: int
     batch_size: int = 16
     noise_levels: int = 4
+    level_shift: float = 1.0
     optimizer: OptimizerName = "adamw"
     learning_rate: float = 5e-4
     warmup_steps: int = 500
@@ -112,6 +138,7 @@ class Preset:
 
     Attributes:
         pack: glyph pack, see `world.load_pack`.
+        base: for super-resolution, name or folder of the base model, whose text encoder and tokenizer are used.
         data: where the examples of each stage come from.
         data_workers: processes that render examples (0: render in the training process).
         checkpoint_minutes: time between checkpoints.
@@ -122,6 +149,7 @@ class Preset:
     model: ModelConfig
     stages: tuple[StageConfig, ...]
     pack: str = "auto"
+    base: str = ""
     data: DataRecipe = field(default_factory=DataRecipe)
     data_workers: int = 1
     checkpoint_minutes: float = 10.0
@@ -135,6 +163,11 @@ def _three_stages(steps: tuple[int, int, int], **common: Any) -> tuple[StageConf
         StageConfig("stage1", steps[1], **common),
         StageConfig("stage2", steps[2], **common),
     )
+
+
+def _super_resolution(steps: int, **options: Any) -> tuple[StageConfig, ...]:
+    """One stage: all tasks at full size."""
+    return (StageConfig("super_resolution", steps, **{"noise_levels": 2, **options}),)
 
 
 _DEBUG_TEXT = TextEncoderConfig(512, 32, 64, 1, 2, max_tokens=96)
@@ -161,7 +194,7 @@ PRESETS: dict[str, Preset] = {
     "nano": Preset(
         "nano",
         ModelConfig(),
-        _three_stages((4_000, 400, 55_600), optimizer="muon", learning_rate=1e-3, warmup_steps=200),
+        _three_stages((4_000, 400, 55_600), level_shift=2.0, optimizer="muon", learning_rate=1e-3, warmup_steps=200),
         pack="font",
     ),
     "micro": Preset(
@@ -187,6 +220,50 @@ PRESETS: dict[str, Preset] = {
         "paper",
         ModelConfig(128, 2, (512, 1024, 2048), (5, 5, 6), 64, "v_prediction", text=_PAPER_TEXT),
         _three_stages((500_000, 500_000, 400_000), **_PAPER_OPTIMIZATION),
+        data_workers=16,
+    ),
+    "debug-sr": Preset(
+        "debug-sr",
+        ModelConfig(64, 8, (16, 32), (1, 1), 16, low_res=LowResolutionConfig(32), text=_DEBUG_TEXT),
+        _super_resolution(4, batch_size=4, warmup_steps=2),
+        pack="builtin",
+        data_workers=0,
+    ),
+    "nano-sr": Preset(
+        "nano-sr",
+        ModelConfig(128, 8, (192,), (1,), 32, low_res=LowResolutionConfig(32)),
+        _super_resolution(
+            12_000,
+            batch_size=8,
+            noise_levels=4,
+            optimizer="muon",
+            learning_rate=1e-3,
+            warmup_steps=200,
+            decay_steps=2_000,
+        ),
+        pack="font",
+        base="instruct-imagen-nano",
+    ),
+    "small-sr": Preset(
+        "small-sr",
+        ModelConfig(256, 8, (384,), (3,), 64, low_res=LowResolutionConfig(64)),
+        _super_resolution(100_000, batch_size=128),
+        data_workers=12,
+    ),
+    "paper-sr": Preset(
+        "paper-sr",
+        ModelConfig(
+            1024,
+            2,
+            (128, 256, 512, 1024),
+            (2, 4, 8, 4),
+            64,
+            "v_prediction",
+            context_places="none",
+            low_res=LowResolutionConfig(128, max_noise_level=1.0, residual=False),
+            text=_PAPER_TEXT,
+        ),
+        _super_resolution(500_000, **_PAPER_OPTIMIZATION),
         data_workers=16,
     ),
 }
@@ -263,6 +340,8 @@ def preset_from_dict(values: Mapping[str, Any]) -> Preset:
     try:
         model = dict(values["model"])
         model["text"] = TextEncoderConfig(**model["text"])
+        if model.get("low_res") is not None:
+            model["low_res"] = LowResolutionConfig(**model["low_res"])
         model["channels"], model["layers_per_block"] = tuple(model["channels"]), tuple(model["layers_per_block"])
         stages = tuple(StageConfig(**{**s, "betas": tuple(s["betas"])}) for s in values["stages"])
         data = recipe_from_dict(values.get("data", {}))

@@ -14,6 +14,7 @@ TILE_PX = 160
 MARGIN_PX = 8
 LINE_PX = 18
 TEXT_PX = 320
+HEADS = ("instruction", "references", "drawn")
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,13 @@ def image_grid(images: Sequence[Image.Image], columns: int | None = None, gap_px
     return grid
 
 
-def contact_sheet(rows: Sequence[SheetRow]) -> Image.Image:
-    """Draws one row per instruction: words, references, outputs."""
+def contact_sheet(rows: Sequence[SheetRow], heads: tuple[str, str, str] = HEADS) -> Image.Image:
+    """Draws one row per instruction: words, references, outputs.
+
+    Args:
+        rows: what is drawn.
+        heads: of these columns.
+    """
     font, bold = ImageFont.load_default(14), ImageFont.load_default(15)
     num_references = max(len(row.references) for row in rows)
     num_outputs = max(len(row.outputs) for row in rows)
@@ -66,11 +72,10 @@ def contact_sheet(rows: Sequence[SheetRow]) -> Image.Image:
     outputs_x = TEXT_PX + MARGIN_PX + num_references * step + 2 * MARGIN_PX
     sheet = Image.new("RGB", (outputs_x + num_outputs * step, LINE_PX + MARGIN_PX + len(rows) * row_px), "white")
     draw = ImageDraw.Draw(sheet)
-    heads = [(MARGIN_PX, "instruction"), (outputs_x, "drawn")]
-    if num_references:
-        heads.append((TEXT_PX + MARGIN_PX, "references"))
-    for x, head in heads:
-        draw.text((x, MARGIN_PX // 2), head, fill="grey", font=bold)
+    columns = ((MARGIN_PX, 1), (TEXT_PX + MARGIN_PX, num_references), (outputs_x, num_outputs))
+    for head, (x, count) in zip(heads, columns, strict=True):
+        if count:
+            draw.text((x, MARGIN_PX // 2), head, fill="grey", font=bold)
     for index, row in enumerate(rows):
         top = LINE_PX + MARGIN_PX + index * row_px
         draw.text((MARGIN_PX, top), row.title, fill="#205080", font=bold)

@@ -1,20 +1,56 @@
-"""The tokenizer of the small T5 text encoder: BPE over the project's own texts, markers as special tokens (A.3).
+"""Texts to tokens: how each network wants them, and the tokenizer of the project's own small T5 encoder.
 
-T5's own tokenizer is a Unigram model; on a corpus of a few thousand words BPE keeps more words whole.
+That one is BPE over the project's texts, markers as special tokens (A.3). T5's own tokenizer is a Unigram model; on a
+corpus of a few thousand words BPE keeps more words whole.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from .instruction import MAX_MARKERS, marker_token
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 MARKER_TOKENS = tuple(marker_token(number) for number in range(1, MAX_MARKERS + 1))
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """How a network expects its texts.
+
+    Attributes:
+        num_tokens: every text is padded or cut to so many tokens, and the network reads the padding like words, as
+            DeepFloyd IF and Stable Diffusion were trained to; None: padded to the longest, padding left unread.
+        lowercase: texts are lowered and stripped first (DeepFloyd IF).
+    """
+
+    num_tokens: int | None = None
+    lowercase: bool = False
+
+    def encode(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids [B, L] and bool [B, L], which of them are words and not padding."""
+        batch = tokenizer(
+            [text.lower().strip() if self.lowercase else text for text in texts],
+            padding="longest" if self.num_tokens is None else "max_length",
+            max_length=self.num_tokens,
+            truncation=True,
+            return_tensors="pt",
+        )
+        return batch["input_ids"], batch["attention_mask"].bool()
+
+    def cut(self, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> list[str]:
+        """Those texts whose end is not read, because they have too many tokens."""
+        limit = self.num_tokens or tokenizer.model_max_length
+        return [text for text in texts if len(tokenizer(text, verbose=False)["input_ids"]) > limit]
+
+
+PLAIN_TEXTS = TextFormat()
 
 
 def build_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:

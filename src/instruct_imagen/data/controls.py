@@ -21,6 +21,7 @@ from PIL import Image
 from ..world import canny_edges
 from ..world.controls import PAPERS, draw_strokes
 from .control_models import TransformersDepth, TransformersMask
+from .edge_models import OnnxEdges
 from .report import DataError
 from .templates import CONTROL_TASKS
 
@@ -29,6 +30,7 @@ __all__ = [
     "DepthModel",
     "EdgeModel",
     "MaskModel",
+    "OnnxEdges",
     "TransformersDepth",
     "TransformersMask",
     "canny",
@@ -68,7 +70,7 @@ class MaskModel(Protocol):
 
 
 class EdgeModel(Protocol):
-    """Finds edges: `canny`, or an adapter over a learned detector such as the paper's HED."""
+    """Finds edges: `canny`, or a learned detector such as the paper's HED through `OnnxEdges`."""
 
     def __call__(self, image: Image.Image, /) -> np.ndarray:
         """RGB [H, W] to bool [H, W]; edges about one pixel wide."""

@@ -18,11 +18,12 @@ from .example import Example, ExampleSource
 from .recipe import WORLD, DataRecipe
 from .report import DataError
 from .shards import EpochSource, open_examples
-from .templates import TRAINING_TASKS
+from .templates import FINE_TUNING_TASKS, TRAINING_TASKS
 from .world_tasks import WorldExample, WorldTasks, render_size
 
 BLOCK = 1000  # examples within which the ratios hold exactly, to a thousandth
-_STAGE_SALT: Mapping[str, int] = {"pretrain": 1, "stage1": 2, "stage2": 3}
+_STAGE_SALT: Mapping[str, int] = {"pretrain": 1, "stage1": 2, "stage2": 3, "super_resolution": 4}
+WORLD_TASKS = (*TRAINING_TASKS, *FINE_TUNING_TASKS)
 
 
 class WorldSource:
@@ -101,7 +102,7 @@ def stage_source(recipe: DataRecipe, stage: str, pack: GlyphPack, size_px: int, 
 
     Args:
         recipe: where they come from.
-        stage: "pretrain", "stage1" or "stage2".
+        stage: "pretrain", "stage1", "stage2" or "super_resolution".
         pack: the glyphs of the world; only its training split is drawn.
         size_px: side of the model's pictures; the examples' keep their own until they are batched.
         seed: of the run.
@@ -117,14 +118,15 @@ def stage_source(recipe: DataRecipe, stage: str, pack: GlyphPack, size_px: int, 
         if recipe.stage1 != WORLD:
             return ClusterSource(Path(recipe.stage1), seed)
         return WorldSource(tasks.cluster, stage, words)
+    entries = recipe.super_resolution if stage == "super_resolution" else recipe.stage2
     sources = []
-    for entry in recipe.stage2:
-        if entry.source == WORLD and entry.name not in TRAINING_TASKS:
-            raise DataError(f"The world has no task {entry.name!r}; it has {', '.join(TRAINING_TASKS)}.")
-        number = TRAINING_TASKS.index(entry.name) if entry.name in TRAINING_TASKS else len(TRAINING_TASKS)
+    for entry in entries:
+        if entry.source == WORLD and entry.name not in WORLD_TASKS:
+            raise DataError(f"The world has no task {entry.name!r}; it has {', '.join(WORLD_TASKS)}.")
+        number = WORLD_TASKS.index(entry.name) if entry.name in WORLD_TASKS else len(WORLD_TASKS)
         rendered = WorldSource(partial(tasks.build, entry.name), entry.name, (*words, number))
         sources.append(_open(entry.source, rendered, seed))
-    return Mixture(sources, [entry.ratio for entry in recipe.stage2], seed)
+    return Mixture(sources, [entry.ratio for entry in entries], seed)
 
 
 def _open(source: str, rendered: WorldSource, seed: int) -> ExampleSource:

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .report import DataError
 
 WORLD = "world"
+MIXTURES = ("stage2", "super_resolution")  # the stages that mix data sets
 
 
 @dataclass(frozen=True)
@@ -51,16 +52,19 @@ TABLE_1 = (
     MixtureEntry("style", 0.10),
     MixtureEntry("style_transfer", 0.10),
 )
+# Super-resolution learns from all of them, and from masked edits what it means to keep pixels.
+SUPER_RESOLUTION = (*TABLE_1, MixtureEntry("edit", 0.10))
 
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """Sources of the three stages.
+    """Sources of the stages.
 
     Attributes:
         pretrain: captioned pictures: "world", shards or JSONL.
         stage1: clusters: "world", or a folder that `instruct-imagen data clusters` wrote.
         stage2: the mixture.
+        super_resolution: the mixture that the second network of the cascade learns from, at its own size.
         num_templates: how many wordings of each task the world uses, 0 for bare captions and pictures without
             instructions; all of them if None.
     """
@@ -68,22 +72,25 @@ class DataRecipe:
     pretrain: str = WORLD
     stage1: str = WORLD
     stage2: tuple[MixtureEntry, ...] = TABLE_1
+    super_resolution: tuple[MixtureEntry, ...] = SUPER_RESOLUTION
     num_templates: int | None = None
 
     def __post_init__(self) -> None:
         """Refuses an empty mixture, repeated names, ratios that are no shares, and a negative number of templates."""
         if self.num_templates is not None and self.num_templates < 0:
             raise DataError(f"num_templates must be 0 or more, not {self.num_templates}.")
-        names = [entry.name for entry in self.stage2]
-        if not names:
-            raise DataError("The mixture of stage 2 is empty; give it at least one data set.")
-        if len(set(names)) < len(names):
-            raise DataError(
-                f"The mixture names {max(names, key=names.count)!r} twice; give each data set its own name."
-            )
-        for entry in self.stage2:
-            if not 0 < entry.ratio < float("inf"):
-                raise DataError(f"The ratio of {entry.name!r} must be above zero, not {entry.ratio}.")
+        for stage in MIXTURES:
+            entries: tuple[MixtureEntry, ...] = getattr(self, stage)
+            names = [entry.name for entry in entries]
+            if not names:
+                raise DataError(f"The mixture of {stage} is empty; give it at least one data set.")
+            if len(set(names)) < len(names):
+                raise DataError(
+                    f"The mixture names {max(names, key=names.count)!r} twice; give each data set its own name."
+                )
+            for entry in entries:
+                if not 0 < entry.ratio < float("inf"):
+                    raise DataError(f"The ratio of {entry.name!r} must be above zero, not {entry.ratio}.")
 
 
 def recipe_from_dict(values: Mapping[str, Any]) -> DataRecipe:
@@ -97,10 +104,10 @@ def recipe_from_dict(values: Mapping[str, Any]) -> DataRecipe:
         if "num_templates" in values:
             count = values["num_templates"]
             fields["num_templates"] = None if count is None else int(count)
-        if "stage2" in values:
-            fields["stage2"] = tuple(
+        for stage in (name for name in MIXTURES if name in values):
+            fields[stage] = tuple(
                 MixtureEntry(str(entry["name"]), float(entry["ratio"]), str(entry.get("source", WORLD)))
-                for entry in values["stage2"]
+                for entry in values[stage]
             )
         return DataRecipe(**fields)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -128,5 +135,13 @@ def read_recipe(path: Path) -> DataRecipe:
     def placed(source: str) -> str:
         return source if source == WORLD else str((path.parent / source).resolve())
 
-    entries = tuple(MixtureEntry(e.name, e.ratio, placed(e.source)) for e in recipe.stage2)
-    return DataRecipe(placed(recipe.pretrain), placed(recipe.stage1), entries, recipe.num_templates)
+    def mixed(entries: tuple[MixtureEntry, ...]) -> tuple[MixtureEntry, ...]:
+        return tuple(MixtureEntry(e.name, e.ratio, placed(e.source)) for e in entries)
+
+    return replace(
+        recipe,
+        pretrain=placed(recipe.pretrain),
+        stage1=placed(recipe.stage1),
+        stage2=mixed(recipe.stage2),
+        super_resolution=mixed(recipe.super_resolution),
+    )

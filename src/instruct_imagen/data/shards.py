@@ -1,8 +1,8 @@
 """Examples on disk: webdataset shards and JSONL, written whole or not at all, read at random.
 
 A shard is a tar with, for each example, `KEY.json` and its pictures `KEY.target.png`, `KEY.ref0.png`, `KEY.ref1.png`,
-... (any webdataset reader takes it). Tars are not compressed, so `ShardSource` notes where each member begins and
-reads any example with one seek: a position in the data stays one integer, and resuming or sharding over processes
+... (any webdataset reader takes it). Tars are not compressed, so `ShardSource` notes where each example begins and
+reads any of them with one seek: a position in the data stays one integer, and resuming or sharding over processes
 stays exact.
 """
 
@@ -12,7 +12,6 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -118,13 +117,14 @@ class ShardSource:
         self.shards = sorted(path for path in folder.glob(SHARD_PATTERN) if not path.name.startswith("."))
         if not self.shards:
             raise DataError(f"{folder} holds no shards ({SHARD_PATTERN}).")
-        self._members: list[tuple[int, dict[str, tuple[int, int]]]] = []
-        for number, shard in enumerate(self.shards):
-            self._members += [(number, places) for places in _scan(shard)]
+        self._places = [_scan(shard) for shard in self.shards]
+        self._ends = np.cumsum([len(places) for places in self._places])
+        if not len(self):
+            raise DataError(f"The shards in {folder} hold no examples.")
 
     def __len__(self) -> int:
         """How many examples."""
-        return len(self._members)
+        return int(self._ends[-1])
 
     def __getitem__(self, index: int) -> Example:
         """Reads one example.
@@ -132,32 +132,35 @@ class ShardSource:
         Raises:
             DataError: it is damaged.
         """
-        number, places = self._members[index]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        number = int(np.searchsorted(self._ends, index, "right"))
+        begin, end = self._places[number][index - int(self._ends[number])].tolist()
         shard = self.shards[number]
         with shard.open("rb") as file:
+            file.seek(begin)
+            data = file.read(end - begin)
+        record = f"at byte {begin}"
+        try:
+            files = _files(data)
+            record = next(name for name in files if name.endswith(".json"))
+            content = json.loads(files[record])
+            references = tuple(
+                Reference(load_image(files[entry["image"]]), entry["text"], entry["marker"])
+                for entry in content["references"]
+            )
+            instruction = Instruction(content["instruction"], references)
+            target = load_image(files[content["target"]])
+            return Example(instruction, target, content["task_type"], content["key"])
+        except StopIteration:
+            raise DataError(f"{shard}: the example {record} has no record KEY.json.") from None
+        except (ValueError, KeyError, TypeError, tarfile.TarError, InstructionError) as error:
+            raise DataError(f"{shard}: the example {record} is damaged: {error}") from error
 
-            def read(name: str) -> bytes:
-                offset, size = places[name]
-                file.seek(offset)
-                return file.read(size)
 
-            record = next(name for name in places if name.endswith(".json"))
-            try:
-                content = json.loads(read(record))
-                references = tuple(
-                    Reference(load_image(read(entry["image"])), entry["text"], entry["marker"])
-                    for entry in content["references"]
-                )
-                instruction = Instruction(content["instruction"], references)
-                target = load_image(read(content["target"]))
-                return Example(instruction, target, content["task_type"], content["key"])
-            except (ValueError, KeyError, TypeError, InstructionError) as error:
-                raise DataError(f"{shard}: the example {record} is damaged: {error}") from error
-
-
-def _scan(shard: Path) -> Iterator[dict[str, tuple[int, int]]]:
-    """For each example of a shard, where its members begin and how long they are."""
-    places: dict[str, tuple[int, int]] = {}
+def _scan(shard: Path) -> np.ndarray:
+    """Where each example of a shard begins and ends, int64 [n, 2]: members that follow one another under one key."""
+    places: list[list[int]] = []
     key = None
     try:
         with tarfile.open(shard, "r:") as tar:
@@ -165,15 +168,25 @@ def _scan(shard: Path) -> Iterator[dict[str, tuple[int, int]]]:
                 if not member.isfile():
                     continue
                 stem = member.name.split(".", 1)[0]
-                if stem != key and places:
-                    yield places
-                    places = {}
+                if stem != key:
+                    places.append([member.offset, 0])
                 key = stem
-                places[member.name] = (member.offset_data, member.size)
+                places[-1][1] = member.offset_data + member.size
+                tar.members = []  # type: ignore[attr-defined]  # or the tar would keep them all
     except (tarfile.TarError, OSError) as error:
         raise DataError(f"{shard} is damaged ({error}); build it again.") from error
-    if places:
-        yield places
+    return np.array(places, np.int64).reshape(-1, 2)
+
+
+def _files(data: bytes) -> dict[str, bytes]:
+    """The files in a part of a tar, by name."""
+    files = {}
+    padding = bytes(-len(data) % tarfile.BLOCKSIZE + 2 * tarfile.BLOCKSIZE)
+    with tarfile.open(fileobj=io.BytesIO(data + padding), mode="r:") as tar:
+        for member in tar:
+            if member.isfile() and (content := tar.extractfile(member)):
+                files[member.name] = content.read()
+    return files
 
 
 class JsonlSource:

@@ -71,7 +71,7 @@ def pack_judges(pack: GlyphPack) -> PackJudges:
         IdentityJudge(pack),
         SynthesisJudge(pack),
         StyleJudge.calibrated(pack, sizes_px=(JUDGE_SIZE_PX, _SMALL_PX)),
-        IdentityJudge(Portraits(), PORTRAIT),
+        IdentityJudge(Portraits(), grid=PORTRAIT),
     )
 
 

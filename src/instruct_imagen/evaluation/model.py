@@ -11,7 +11,7 @@ import torch
 
 from ..data.world_tasks import RAW
 from ..instruction import Instruction
-from ..pipeline import DEFAULT_STEPS, InstructImagenPipeline
+from ..pipeline import InstructImagenPipeline, Stages
 from ..training.checkpoint import TRAINING_FILE, CheckpointError, read_position
 from .suites import Suite
 
@@ -21,9 +21,10 @@ class PipelineGenerator:
     """Draws with a pipeline; see `InstructImagenPipeline.__call__` for the options."""
 
     pipeline: InstructImagenPipeline
-    steps: int = DEFAULT_STEPS
-    guidance_scale: float = 3.0
+    steps: int | None = None
+    guidance_scale: float | None = None
     image_guidance_scale: float | None = None
+    stages: Stages | None = None
 
     def __call__(
         self, instructions: Sequence[Instruction], seeds: Sequence[int], drop_context: bool = False
@@ -36,6 +37,7 @@ class PipelineGenerator:
             image_guidance_scale=self.image_guidance_scale,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             drop_context=drop_context,
+            stages=self.stages,
         ).images
         return [np.asarray(image) for image in images]
 

@@ -21,9 +21,9 @@ from ..data.pairs import Unit, list_units
 from ..data.report import DataError, Report
 from ..files import make_folder, write_atomically
 from ..pictures import fit_square, load_image
-from ..sheet import TILE_PX, image_grid
+from ..sheet import TILE_PX, SheetRow, contact_sheet
 from .clusters import CLUSTER_SIZE, ClusterRules
-from .domains import DEFAULT_DOMAINS, Domain, domain_centres
+from .domains import DEFAULT_DOMAINS, Domain, DomainTexts
 from .embedders import Embedder
 from .engines import Engine
 from .grouping import Grouping, find_clusters
@@ -97,10 +97,8 @@ def build_clusters(source: Path, out: Path, config: ClusterConfig, engine: Engin
         config.strict,
     )
     report = embed_units(units, job, engine)
-    names = [domain.name for domain in config.domains]
-    grouping = find_clusters(
-        _parts(job.work, units), names, domain_centres(config.domains, config.embedder), config.rules, engine
-    )
+    domains = DomainTexts.of(config.domains, config.embedder)
+    grouping = find_clusters(_parts(job.work, units), domains, config.rules, engine)
     report.merge(grouping.report)
     _write_report(out / "report.json", source, config, report, grouping)
     if not len(grouping.clusters):
@@ -108,7 +106,7 @@ def build_clusters(source: Path, out: Path, config: ClusterConfig, engine: Engin
             f"No five pictures of {source} are alike enough for a cluster ({out / 'report.json'} says what was "
             "dropped); lower the least similarity or take a larger corpus."
         )
-    write_clusters(grouping, units, names, out, config.shards, engine)
+    write_clusters(grouping, units, domains.names, out, config.shards, engine)
     write_atomically(out / "clusters.png", _sheet(ClusterShards(out), config.shards.seed).save)
     return report
 
@@ -166,8 +164,12 @@ def _write_report(path: Path, source: Path, config: ClusterConfig, report: Repor
 
 
 def _sheet(clusters: ClusterShards, seed: int) -> Image.Image:
-    """Random clusters, one a row."""
+    """Random clusters with their captions, one a row."""
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(len(clusters), min(NUM_SHEET_ROWS, len(clusters)), replace=False))
-    pictures = [load_image(picture) for index in chosen.tolist() for picture in clusters[index].pictures]
-    return image_grid([fit_square(picture, TILE_PX) for picture in pictures], columns=CLUSTER_SIZE)
+    rows = []
+    for record in (clusters[index] for index in chosen.tolist()):
+        pictures = [fit_square(load_image(picture), TILE_PX) for picture in record.pictures]
+        title = f"{record.domain}, {record.key}"
+        rows.append(SheetRow(title, record.captions[0], list(zip(record.captions, pictures, strict=True)), ()))
+    return contact_sheet(rows, ("domain, cluster, first caption", "pictures", ""))

@@ -1,4 +1,4 @@
-"""Domains (§3.2): each picture goes where a text about the domain is nearest to it."""
+"""Domains (§3.2): each picture goes to the domain of the text that is nearest to it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from ..data.report import DataError
-from .embedders import Embedder, unit_length
+from ..world import GlyphPack, glyphs_of, with_article
+from .embedders import Embedder
 
-_ROWS_AT_ONCE = 65_536
+_ROWS_AT_ONCE = 16_384
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Domain:
 
     Attributes:
         name: for the report and the clusters.
-        prompts: texts about such pictures; the mean of their embeddings stands for the domain.
+        prompts: texts about such pictures; the nearest of all domains' texts decides.
     """
 
     name: str
@@ -50,6 +51,17 @@ DEFAULT_DOMAINS = (
 )
 
 
+def world_domains(pack: GlyphPack) -> tuple[Domain, ...]:
+    """Those of the rendered world: a domain for each group of glyphs, told by those that training shows, and people."""
+    known = frozenset(glyphs_of(pack.keys, "train"))
+    groups: dict[str, list[str]] = {}
+    for glyph in pack.glyphs:
+        if glyph.key in known:
+            groups.setdefault(glyph.group, []).append(f"a picture of {with_article(glyph.name)}")
+    people = ("a picture of a woman", "a picture of a man", "a smiling woman", "a winking man wearing a hat")
+    return (*(Domain(name, tuple(texts)) for name, texts in sorted(groups.items())), Domain("people", people))
+
+
 def read_domains(path: Path) -> tuple[Domain, ...]:
     """Reads `{"NAME": ["TEXT", ...], ...}`.
 
@@ -69,38 +81,55 @@ def read_domains(path: Path) -> tuple[Domain, ...]:
     return tuple(Domain(name, tuple(texts)) for name, texts in content.items())
 
 
-def domain_centres(domains: Sequence[Domain], embedder: Embedder) -> np.ndarray:
-    """One vector for each domain, float32 [P, D] of unit length.
+@dataclass(frozen=True)
+class DomainTexts:
+    """Domains as an embedder sees them.
 
-    Raises:
-        DataError: two domains have one name.
+    Attributes:
+        names: of the P domains; none at all makes one of all pictures.
+        vectors: embeddings of all their texts, float32 [T, D] of unit length.
+        owners: number of each text's domain, int64 [T].
     """
-    names = [domain.name for domain in domains]
-    if len(set(names)) < len(names):
-        raise DataError(f"There are two domains {max(names, key=names.count)!r}; give each its own name.")
-    if not domains:
-        return np.zeros((0, embedder.dim), np.float32)
-    return unit_length(np.stack([embedder.texts(domain.prompts).mean(0) for domain in domains]))
 
+    names: tuple[str, ...]
+    vectors: np.ndarray
+    owners: np.ndarray
 
-def assign_domains(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """The domain whose text is most like each picture.
+    @classmethod
+    def of(cls, domains: Sequence[Domain], embedder: Embedder) -> DomainTexts:
+        """Embeds the texts of domains.
 
-    Args:
-        vectors: float [N, D] of unit length, on disk or in memory.
-        centres: float32 [P, D]; none at all puts every picture into domain 0.
+        Raises:
+            DataError: two domains have one name.
+        """
+        names = tuple(domain.name for domain in domains)
+        if len(set(names)) < len(names):
+            raise DataError(f"There are two domains {max(names, key=names.count)!r}; give each its own name.")
+        vectors = [np.zeros((0, embedder.dim), np.float32), *(embedder.texts(domain.prompts) for domain in domains)]
+        owners = np.repeat(np.arange(len(domains)), [len(domain.prompts) for domain in domains])
+        return cls(names, np.concatenate(vectors), owners)
 
-    Returns:
-        int64 [N] in 0..P-1.
-    """
-    found = np.zeros(len(vectors), np.int64)
-    if len(centres) and len(vectors) and vectors.shape[1] != centres.shape[1]:
-        raise DataError(
-            f"The embeddings have {vectors.shape[1]} numbers and the embedder of the domains' texts makes "
-            f"{centres.shape[1]}; use the embedder that the embeddings were made with."
-        )
-    if len(centres) > 1:
+    def assign(self, vectors: np.ndarray) -> np.ndarray:
+        """The domain of the text that is most like each picture.
+
+        Args:
+            vectors: float [N, D] of unit length, on disk or in memory.
+
+        Returns:
+            int64 [N] in 0..P-1; 0 if there are no domains.
+
+        Raises:
+            DataError: the embeddings are those of another embedder.
+        """
+        found = np.zeros(len(vectors), np.int64)
+        if not len(self.owners) or not len(vectors):
+            return found
+        if vectors.shape[1] != self.vectors.shape[1]:
+            raise DataError(
+                f"The embeddings have {vectors.shape[1]} numbers and the embedder of the domains' texts makes "
+                f"{self.vectors.shape[1]}; use the embedder that the embeddings were made with."
+            )
         for start in range(0, len(vectors), _ROWS_AT_ONCE):
             rows = np.asarray(vectors[start : start + _ROWS_AT_ONCE], np.float32)
-            found[start : start + len(rows)] = (rows @ centres.T).argmax(1)
-    return found
+            found[start : start + len(rows)] = self.owners[(rows @ self.vectors.T).argmax(1)]
+        return found

@@ -22,6 +22,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from ..files import write_atomically
 from ..pictures import fit_square
@@ -42,14 +43,23 @@ class GlyphNetConfig:
         num_blocks: residual blocks at each.
         num_buckets: rows of the table of hashed text pieces.
         text_width: width of that table.
-        dim: length of the embeddings.
+        subject_dim: numbers that say what is shown.
+        scene_dim: numbers that say how and where.
+        scene_share: of the likeness of two things, how much is that of their scenes; 0..1.
     """
 
-    widths: tuple[int, ...] = (32, 64, 128, 256)
-    num_blocks: tuple[int, ...] = (1, 2, 2, 1)
+    widths: tuple[int, ...] = (32, 64, 160)
+    num_blocks: tuple[int, ...] = (0, 1, 2)
     num_buckets: int = 8192
     text_width: int = 128
-    dim: int = 256
+    subject_dim: int = 192
+    scene_dim: int = 64
+    scene_share: float = 0.3
+
+    @property
+    def dim(self) -> int:
+        """Length of the embeddings."""
+        return self.subject_dim + self.scene_dim
 
 
 def text_pieces(text: str, num_buckets: int) -> list[int]:
@@ -85,7 +95,12 @@ class _Block(nn.Module):
 
 
 class GlyphNet(nn.Module):
-    """Both encoders and the temperature of the CLIP loss."""
+    """Both encoders and the temperature of the losses.
+
+    An embedding has two parts of unit length, weighted: what is shown, and how and where. So the likeness of two
+    pictures is, in fixed shares, that of their subjects and that of their scenes, and neighbours show one thing on
+    whatever ground. The first part is pooled where the network looks, which training supervises by the masks.
+    """
 
     def __init__(self, config: GlyphNetConfig | None = None) -> None:
         super().__init__()
@@ -101,7 +116,9 @@ class GlyphNet(nn.Module):
             ]
             channels = width
         self.image_body = nn.Sequential(*layers)
-        self.image_head = nn.Linear(2 * channels, config.dim)
+        self.gaze = nn.Conv2d(channels, 1, 1)
+        self.subject_head = nn.Linear(channels, config.subject_dim)
+        self.scene_head = nn.Linear(2 * channels, config.scene_dim)
         self.text_table = nn.EmbeddingBag(config.num_buckets, config.text_width, mode="mean")
         self.text_head = nn.Sequential(
             nn.LayerNorm(config.text_width),
@@ -112,18 +129,43 @@ class GlyphNet(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(float(np.log(1 / 0.07))))
 
     def images(self, pictures: Tensor) -> Tensor:
-        """Pictures, float [B, 3, 64, 64] in -1..1, as float [B, D], not yet of unit length."""
-        values = self.image_body(pictures)
-        pooled = torch.cat([values.mean((2, 3)), values.amax((2, 3))], 1)  # what it is like, and what is in it
-        return self.image_head(pooled)
+        """Pictures, float [B, 3, 64, 64] in -1..1, as float [B, D] of unit length."""
+        return self.look(self.image_body(pictures))[0]
+
+    def look(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """What is made of the body's map, float [B, C, S, S].
+
+        Returns:
+            Embeddings, float [B, D] of unit length; and where the subjects are thought to be, logits [B, S, S].
+        """
+        gaze = self.gaze(values)
+        subjects = self.subjects(values, gaze.sigmoid().square().flatten(1))  # squared, what is doubtful counts less
+        scene = self.scene_head(torch.cat([values.mean((2, 3)), values.amax((2, 3))], 1))
+        return self._joined(subjects, scene), gaze[:, 0]
+
+    def subjects(self, values: Tensor, weights: Tensor) -> Tensor:
+        """What is shown where the weights are, float [B, subject_dim] of any length.
+
+        Args:
+            values: float [B, C, S, S].
+            weights: float [B, S * S], not negative.
+        """
+        shares = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
+        return self.subject_head(torch.einsum("bcp,bp->bc", values.flatten(2), shares))
 
     def texts(self, texts: Sequence[str]) -> Tensor:
-        """Texts as float [B, D], not yet of unit length."""
+        """Texts as float [B, D] of unit length."""
         pieces = [text_pieces(text, self.config.num_buckets) for text in texts]
         place = self.text_table.weight.device
         starts = np.cumsum([0, *(len(row) for row in pieces[:-1])])
         flat = torch.tensor([piece for row in pieces for piece in row], device=place)
-        return self.text_head(self.text_table(flat, torch.from_numpy(starts).to(place)))
+        values = self.text_head(self.text_table(flat, torch.from_numpy(starts).to(place)))
+        return self._joined(values[:, : self.config.subject_dim], values[:, self.config.subject_dim :])
+
+    def _joined(self, subjects: Tensor, scenes: Tensor) -> Tensor:
+        share = self.config.scene_share
+        parts = normalize(subjects.float(), dim=1) * (1 - share) ** 0.5, normalize(scenes.float(), dim=1) * share**0.5
+        return torch.cat(parts, 1)
 
 
 def as_input(pictures: Sequence[np.ndarray]) -> Tensor:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..data.report import Report
 from .clusters import CLUSTER_SIZE, ClusterRules, DomainClusters, cluster_domain
-from .domains import assign_domains
+from .domains import DomainTexts
 from .duplicates import same_origin
 from .engines import Engine
 from .layout import Part, read_vectors
@@ -73,37 +73,35 @@ def run_domain(job: DomainJob) -> DomainClusters:
 class _Assign:
     """Picklable: the domain of every picture of a part, int64 [N]."""
 
-    centres: np.ndarray
+    domains: DomainTexts
 
     def __call__(self, part: Part) -> np.ndarray:
-        return assign_domains(read_vectors(part.images), self.centres)
+        return self.domains.assign(read_vectors(part.images))
 
 
-def find_clusters(
-    parts: Sequence[Part], names: Sequence[str], centres: np.ndarray, rules: ClusterRules, engine: Engine
-) -> Grouping:
+def find_clusters(parts: Sequence[Part], domains: DomainTexts, rules: ClusterRules, engine: Engine) -> Grouping:
     """Groups all pictures of the layouts' parts.
 
     The same pictures give the same clusters, however they are spread over parts and whatever engine is used.
 
     Args:
         parts: embeddings with metadata.
-        names: of the P domains.
-        centres: their vectors, float32 [P, D]; with none, all pictures are of one domain, "all".
+        domains: with none, all pictures are of one domain, "all".
         rules: thresholds.
         engine: runs parts, then domains.
     """
-    report = Report()
+    report, names = Report(), domains.names or ("all",)
     rows = load_rows(parts)
     kept = drop_same_origin(rows, rules, report)
-    assigned = list(_progress(engine.map_units(_Assign(centres), rows.parts), len(rows.parts), "domains"))
+    assigned = list(_progress(engine.map_units(_Assign(domains), rows.parts), len(rows.parts), "domains"))
     offsets = np.cumsum([0, *(len(found) for found in assigned)])
     domain = np.concatenate([np.zeros(0, np.int64), *assigned])[offsets[rows.part] + rows.row]
-    members = [kept[domain[kept] == number] for number in range(max(1, len(names)))]
+    report.keep("domains", len(kept))
+    members = [kept[domain[kept] == number] for number in range(len(names))]
     numbers = [number for number, places in enumerate(members) if len(places)]
     jobs = [
         DomainJob(
-            names[number] if len(names) else "all",
+            names[number],
             rows.parts,
             rows.part[members[number]],
             rows.row[members[number]],

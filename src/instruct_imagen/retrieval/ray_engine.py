@@ -68,7 +68,7 @@ class RayEngine:
         if ray.is_initialized():
             return
         try:
-            _check_answers(self.address)
+            check_answers(self.address)
             ray.init(address=self.address, log_to_driver=False, include_dashboard=False, logging_level="warning")
         except (OSError, ValueError, RuntimeError) as error:
             raise DataError(
@@ -77,7 +77,7 @@ class RayEngine:
             ) from error
 
 
-def _check_answers(address: str | None) -> None:
+def check_answers(address: str | None) -> None:
     """Refuses at once an address where nothing listens: Ray itself would try for minutes."""
     host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
     if colon:

@@ -1,8 +1,12 @@
-"""Trains the glyph world's embedder on captioned pictures of the training split, with CLIP's loss.
+"""Trains the glyph world's embedder on captioned pictures of the training split.
 
-    python -m instruct_imagen.retrieval.train_glyph_embedder --out FOLDER --minutes 20 --seed 0
+    python -m instruct_imagen.retrieval.train_glyph_embedder --out FOLDER --minutes 35 --seed 0
 
-Writes `glyph_embedder.safetensors` and `training.json` (steps, losses, how often the right caption of 256 is found).
+Four losses are added: CLIP's; that each subject, pooled over its mask, finds its name among all names; the same where
+the network looks by itself, in pictures of one subject; and that it looks where the masks are. With CLIP's alone the
+network learnt grounds and styles, by which most captions of a batch are told apart, and no subjects. Writes
+`glyph_embedder.safetensors` and `training.json` (losses; how often the right caption of 256, and the right name of all,
+is the nearest).
 With --steps in place of --minutes one seed gives the same weights on one machine with one version of torch.
 """
 
@@ -13,30 +17,43 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
 from ..files import make_folder, write_atomically
 from ..precision import autocast, fast_bfloat16
 from ..training.winograd import use_winograd
-from ..world import GlyphPack, Portraits, PortraitSampler, SceneSampler, caption, load_pack, portrait_caption, render
+from ..world import (
+    GlyphPack,
+    Portraits,
+    PortraitSampler,
+    Render,
+    SceneSampler,
+    caption,
+    load_pack,
+    portrait_caption,
+    render,
+)
 from .embedders import pick_device
-from .glyph_embedder import SIZE_PX, WEIGHTS, GlyphNet, GlyphNetConfig, as_input, save_net
+from .glyph_embedder import SIZE_PX, WEIGHTS, GlyphNet, GlyphNetConfig, as_input, load_net, save_net
 
 logger = logging.getLogger(__name__)
 
 PORTRAIT_SHARE = 0.1
 MAX_SCALE = 100.0  # of the logits, as in CLIP
-WARMUP_STEPS = 100
+NAME_SCALE = 20.0  # of the logits of names
+_LEAST_COVER = 0.5  # places of the map, below which a subject is not to be told
+WARMUP_SHARE = 0.05  # of the run, in which the learning rate rises
 _EVALUATION_SEED = 1 << 40  # no position that training reaches
 
 
@@ -61,8 +78,8 @@ class TrainOptions:
     steps: int | None = None
     minutes: float | None = None
     seed: int = 0
-    batch_size: int = 256
-    learning_rate: float = 1e-3
+    batch_size: int = 128
+    learning_rate: float = 2e-3
     num_workers: int = 1
     device: str = "auto"
 
@@ -73,40 +90,142 @@ class TrainOptions:
             raise TrainingError("--steps and --minutes must be above 0, and a batch holds two pairs or more")
 
 
-class CaptionedPictures(Dataset[tuple[np.ndarray, str]]):
-    """Pictures of the training split with a caption; pair `index` depends on (seed, index) alone."""
+@dataclass(frozen=True)
+class Pair:
+    """A captioned picture.
 
-    def __init__(self, pack: GlyphPack, seed: int) -> None:
-        self.pack, self.seed = pack, seed
+    Attributes:
+        image: uint8 [64, 64, 3].
+        caption: text.
+        masks: how much of each place its subjects cover, float32 [K, S, S] in 0..1.
+        subjects: numbers of their K names; none in a portrait.
+    """
+
+    image: np.ndarray
+    caption: str
+    masks: np.ndarray
+    subjects: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs stacked.
+
+    Attributes:
+        pictures: float [B, 3, 64, 64] in -1..1.
+        captions: B texts.
+        covered: how much of each place any subject covers, float [B, S, S] in 0..1.
+        owners: numbers of the pictures that the M named subjects are in, int64 [M].
+        masks: what each covers, float [M, S * S].
+        subjects: numbers of their names, int64 [M].
+    """
+
+    pictures: Tensor
+    captions: list[str]
+    covered: Tensor
+    owners: Tensor
+    masks: Tensor
+    subjects: Tensor
+
+    @classmethod
+    def of(cls, pairs: Sequence[Pair]) -> Batch:
+        """Stacks pairs; subjects that cover next to nothing are left out."""
+        named = [
+            (owner, torch.from_numpy(mask).flatten(), subject)
+            for owner, pair in enumerate(pairs)
+            for mask, subject in zip(pair.masks, pair.subjects, strict=bool(pair.subjects))
+            if mask.sum() >= _LEAST_COVER
+        ]
+        side = pairs[0].masks.shape[-1]
+        return cls(
+            as_input([pair.image for pair in pairs]),
+            [pair.caption for pair in pairs],
+            torch.stack([torch.from_numpy(pair.masks.sum(0)) for pair in pairs]),
+            torch.tensor([owner for owner, *_ in named], dtype=torch.int64),
+            torch.stack([torch.zeros(side * side), *(mask for _, mask, _ in named)])[1:],
+            torch.tensor([subject for *_, subject in named], dtype=torch.int64),
+        )
+
+
+class CaptionedPictures(Dataset[Pair]):
+    """Pictures of the training split with a caption; pair `index` depends on (seed, index) alone.
+
+    Args:
+        pack: the glyphs.
+        seed: of all pictures.
+        map_px: side of the masks.
+
+    Attributes:
+        names: of each glyph of the split. Bare, since with a phrase around them all texts begin much alike.
+    """
+
+    def __init__(self, pack: GlyphPack, seed: int, map_px: int = 8) -> None:
+        self.pack, self.seed, self.map_px = pack, seed, map_px
         self.scenes = SceneSampler(pack, "train")
         self.people, self.portraits = Portraits(), PortraitSampler("train", self.scenes.styles)
+        self.names = tuple(pack[key].name for key in self.scenes.glyphs)
+        self._numbers = {key: number for number, key in enumerate(self.scenes.glyphs)}
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, str]:
-        """One picture, uint8 [64, 64, 3], and its caption."""
+    def __getitem__(self, index: int) -> Pair:
+        """The pair at `index` >= 0."""
         rng = np.random.default_rng([self.seed, index])
         if rng.random() < PORTRAIT_SHARE:
             scene = self.portraits.scene(rng, close=rng.random() < 0.3, style_share=0.3)
-            return render(scene, self.people, SIZE_PX).image, portrait_caption(scene, rng)
+            drawn = render(scene, self.people, SIZE_PX)
+            return Pair(drawn.image, portrait_caption(scene, rng), self._masks(drawn))
         scene = self.scenes.sample(rng)
-        return render(scene, self.pack, SIZE_PX).image, caption(scene, self.pack, rng)
+        drawn = render(scene, self.pack, SIZE_PX)
+        subjects = tuple(self._numbers[key] for key in scene.glyphs)
+        return Pair(drawn.image, caption(scene, self.pack, rng), self._masks(drawn), subjects)
+
+    def _masks(self, drawn: Render) -> np.ndarray:
+        size = (self.map_px, self.map_px)
+        masks = drawn.subject_masks.astype(np.float32)
+        return np.stack([cv2.resize(mask, size, interpolation=cv2.INTER_AREA) for mask in masks])
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, log_scale: Tensor) -> Tensor:
     """CLIP's loss: each picture finds its text in the batch, and each text its picture.
 
     Args:
-        images: float [B, D] of any length.
-        texts: float [B, D] of any length.
+        images: float [B, D] of unit length.
+        texts: float [B, D] of unit length.
         log_scale: logarithm of the logits' scale.
     """
-    scale = log_scale.exp().clamp(max=MAX_SCALE)
-    logits = scale * normalize(images, dim=1) @ normalize(texts, dim=1).T
+    logits = log_scale.exp().clamp(max=MAX_SCALE) * images @ texts.T
     own = torch.arange(len(logits), device=logits.device)
     return 0.5 * (cross_entropy(logits, own) + cross_entropy(logits.T, own))
 
 
-def _collate(pairs: list[tuple[np.ndarray, str]]) -> tuple[Tensor, list[str]]:
-    return as_input([image for image, _ in pairs]), [text for _, text in pairs]
+def name_loss(found: Tensor, names: Tensor, subjects: Tensor) -> Tensor:
+    """Each subject finds its name among all.
+
+    Args:
+        found: of the pictures, float [M, D] of any length.
+        names: float [G, D] of any length.
+        subjects: numbers of the right names, int64 [M].
+    """
+    logits = NAME_SCALE * normalize(found, dim=1) @ normalize(names, dim=1).T
+    return cross_entropy(logits, subjects, reduction="sum") / max(1, len(subjects))
+
+
+def losses_of(net: GlyphNet, batch: Batch, names: Sequence[str]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """CLIP's loss, that of the names by the masks and by the network's own look, and that of where it looks."""
+    place = net.log_scale.device
+    with autocast(place):
+        values = net.image_body(batch.pictures.to(place))
+        images, gaze = net.look(values)
+        found = net.subjects(values[batch.owners.to(place)], batch.masks.to(place))
+        words = net.texts([*batch.captions, *names])
+    captions, named = words.split([len(batch.captions), len(names)])
+    named, subjects, own = named[:, : net.config.subject_dim], batch.subjects.to(place), batch.owners.to(place)
+    single = torch.bincount(own, minlength=len(images))[own] == 1
+    return (
+        contrastive_loss(images, captions, net.log_scale),
+        name_loss(found.float(), named, subjects),
+        name_loss(images[own[single], : net.config.subject_dim], named, subjects[single]),
+        binary_cross_entropy_with_logits(gaze.float(), batch.covered.to(place).clamp(0, 1)),
+    )
 
 
 def _start_worker(_: int) -> None:
@@ -114,7 +233,7 @@ def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)
 
 
-def _batches(dataset: CaptionedPictures, options: TrainOptions) -> Iterator[tuple[Tensor, list[str]]]:
+def _batches(dataset: CaptionedPictures, options: TrainOptions) -> Iterator[Batch]:
     def positions() -> Iterator[list[int]]:
         for start in range(0, _EVALUATION_SEED, options.batch_size):
             yield list(range(start, start + options.batch_size))
@@ -122,7 +241,7 @@ def _batches(dataset: CaptionedPictures, options: TrainOptions) -> Iterator[tupl
     loader = DataLoader(
         dataset,
         batch_sampler=positions(),  # endless, so without a length
-        collate_fn=_collate,
+        collate_fn=Batch.of,
         num_workers=options.num_workers,
         worker_init_fn=_start_worker,
     )
@@ -130,51 +249,67 @@ def _batches(dataset: CaptionedPictures, options: TrainOptions) -> Iterator[tupl
 
 
 def train(
-    pack: GlyphPack, options: TrainOptions, config: GlyphNetConfig | None = None
-) -> tuple[GlyphNet, list[tuple[int, float]]]:
+    pack: GlyphPack, options: TrainOptions, config: GlyphNetConfig | None = None, init: GlyphNet | None = None
+) -> tuple[GlyphNet, list[tuple[float, ...]]]:
     """Trains a network.
 
+    Args:
+        pack: the glyphs.
+        options: how.
+        config: of a new network.
+        init: goes on from this network instead.
+
     Returns:
-        It, in evaluation mode, and (step, loss) pairs.
+        It, in evaluation mode; and now and then the step and the four losses.
     """
     torch.manual_seed(options.seed)
     place = pick_device(options.device)
-    net = GlyphNet(config).to(place).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    net = (init or GlyphNet(config)).to(place).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     if not fast_bfloat16(place):
         use_winograd(net)
     optimizer = torch.optim.AdamW(net.parameters(), options.learning_rate, weight_decay=0.05)
-    losses: list[tuple[int, float]] = []
+    log: list[tuple[float, ...]] = []
     start = time.monotonic()
-    batches = _batches(CaptionedPictures(pack, options.seed), options)
+    dataset = CaptionedPictures(pack, options.seed, map_side(net.config))
+    batches = _batches(dataset, options)
     step, share = 0, 0.0
     while share < 1:
-        pictures, texts = next(batches)
-        with autocast(place):
-            images, words = net.images(pictures.to(place)), net.texts(texts)
-        loss = contrastive_loss(images.float(), words.float(), net.log_scale)
-        rate = options.learning_rate * 0.5 * (1 + math.cos(math.pi * share)) * min(1, (step + 1) / WARMUP_STEPS)
+        losses = losses_of(net, next(batches), dataset.names)
+        rate = options.learning_rate * 0.5 * (1 + math.cos(math.pi * share)) * min(1, (share + 1e-3) / WARMUP_SHARE)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
-        loss.backward()
+        torch.stack(losses).sum().backward()
         optimizer.step()
         step += 1
         share = step / options.steps if options.steps else (time.monotonic() - start) / (60 * (options.minutes or 1))
         if step % 50 == 1 or share >= 1:
-            losses.append((step, loss.item()))
-            logger.info("step %d, %3.0f %%, loss %.4f", step, 100 * min(1, share), loss.item())
-    return net.eval(), losses
+            log.append((step, *(round(loss.item(), 4) for loss in losses)))
+            logger.info("step %d, %3.0f %%, losses %.3f %.3f %.3f %.3f", step, 100 * min(1, share), *log[-1][1:])
+    return net.eval(), log
+
+
+def map_side(config: GlyphNetConfig) -> int:
+    """Pixels a side of the map that a network makes of a picture."""
+    return SIZE_PX // 2 ** len(config.widths)
 
 
 @torch.inference_mode()
-def caption_accuracy(net: GlyphNet, pack: GlyphPack, num_pairs: int = 256) -> float:
-    """How often, of `num_pairs` captions, a new picture's own is the nearest; 0..1."""
+def accuracies(net: GlyphNet, pack: GlyphPack, num_pairs: int = 256) -> tuple[float, float]:
+    """How often the nearest text is right, on new pictures.
+
+    Returns:
+        The own caption among those of `num_pairs` pictures, 0..1; and a subject's name among all, 0..1, of the
+        pictures that show glyphs.
+    """
     dataset = CaptionedPictures(pack, _EVALUATION_SEED)
-    pictures, texts = _collate([dataset[index] for index in range(num_pairs)])
-    place = net.log_scale.device
-    images, words = normalize(net.images(pictures.to(place)), dim=1), normalize(net.texts(texts), dim=1)
-    nearest = (images @ words.T).argmax(1).cpu()
-    return float((nearest == torch.arange(num_pairs)).float().mean())
+    pairs = [dataset[index] for index in range(num_pairs)]
+    images = net.images(as_input([pair.image for pair in pairs]).to(net.log_scale.device))
+    words, names = net.texts([pair.caption for pair in pairs]), net.texts(dataset.names)
+    own = (images @ words.T).argmax(1).cpu() == torch.arange(num_pairs)
+    nearest = (images @ names.T).argmax(1).tolist()
+    named = [number in pair.subjects for number, pair in zip(nearest, pairs, strict=True) if pair.subjects]
+    return float(own.float().mean()), float(np.mean(named))
 
 
 def main() -> None:
@@ -184,8 +319,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="time to train")
     parser.add_argument("--steps", type=int, help="number of steps, in place of --minutes")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--batch-size", type=int, default=TrainOptions.batch_size)
     parser.add_argument("--workers", type=int, default=1, help="processes that draw pictures")
+    parser.add_argument(
+        "--init", type=Path, metavar="FILE", help="weights to go on from; give another seed than theirs"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--pack", default="auto", help="auto, font, builtin, or a folder of cut-outs")
     args = parser.parse_args()
@@ -196,15 +334,29 @@ def main() -> None:
         )
         pack = load_pack(args.pack).prepare()
         out = make_folder(args.out)
+        init = load_net(args.init) if args.init else None
     except UserError as error:
         parser.error(str(error))
-    net, losses = train(pack, options)
+    net, losses = train(pack, options, init=init)
     save_net(net, out / WEIGHTS.name)
-    accuracy = caption_accuracy(net, pack)
-    log = {"pack": pack.name, "options": asdict(options), "caption_accuracy_of_256": accuracy, "losses": losses}
+    caption_share, name_share = accuracies(net, pack)
+    log = {
+        "pack": pack.name,
+        "options": asdict(options),
+        "caption_accuracy_of_256": caption_share,
+        "name_accuracy": name_share,
+        "losses": losses,
+        "before": _log_of(args.init) if args.init else None,
+    }
     text = json.dumps(log, indent=2) + "\n"
     write_atomically(out / "training.json", lambda partial: partial.write_text(text, encoding="utf-8"))
-    logger.info("right caption of 256: %.3f; wrote %s", accuracy, out / WEIGHTS.name)
+    logger.info("right caption of 256: %.3f, right name: %.3f; wrote %s", caption_share, name_share, out / WEIGHTS.name)
+
+
+def _log_of(weights: Path) -> Any:
+    """What is known of the training of some weights."""
+    path = weights.with_name("training.json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else weights.name
 
 
 if __name__ == "__main__":

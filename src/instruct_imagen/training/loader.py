@@ -15,18 +15,20 @@ from transformers import PreTrainedTokenizerBase
 from ..conditioning import Prompt, image_to_tensor, make_prompt_batch
 from ..data.example import Example, ExampleSource
 from ..presets import ModelConfig, StageConfig
+from .augmentation import SmallPictures, draw_small_picture
 from .objective import TrainingBatch
 
 
 @dataclass(frozen=True)
 class PreparedExample:
-    """An example with its condition dropout, noise and noise levels drawn."""
+    """An example with its condition dropout, noise and noise levels drawn, for super-resolution its small picture."""
 
     prompt: Prompt
     target: torch.Tensor
     noise: torch.Tensor
     levels: torch.Tensor
     task: str
+    small: SmallPictures | None = None
 
 
 class StageDataset(Dataset[PreparedExample]):
@@ -51,19 +53,33 @@ class StageDataset(Dataset[PreparedExample]):
         return prepare(example, self.model, self.stage, rng)
 
 
+def shifted(levels: np.ndarray, shift: float) -> np.ndarray:
+    """Noise levels 0..1, moved towards 1 for `shift` > 1: the middle one becomes shift / (shift + 1).
+
+    What a picture shows and where is decided at high noise, its last touches at low noise; Esser et al. 2024 (section
+    5.3.2) map the schedule of one resolution to that of another in the same way. Departure: the paper names no shift.
+    """
+    return shift * levels / (1 + (shift - 1) * levels)
+
+
 def prepare(example: Example, model: ModelConfig, stage: StageConfig, rng: np.random.Generator) -> PreparedExample:
-    """Draws condition dropout (A.2.2) and stratified noise levels: one in each K-th of 0..1."""
+    """Draws condition dropout (A.2.2) and stratified noise levels: one in each K-th of 0..1, then `shifted`."""
     draw = rng.random()
     drop_both = draw < stage.drop_both
     drop_context = drop_both or draw < stage.drop_both + stage.drop_context
     shape = (stage.noise_levels, 3, model.size_px, model.size_px)
     levels = (np.arange(stage.noise_levels) + rng.random(stage.noise_levels)) / stage.noise_levels
+    noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+    small = None
+    if model.low_res is not None:
+        small = draw_small_picture(example.target, model.low_res, stage.noise_levels, rng)
     return PreparedExample(
         Prompt.of(example.instruction, drop_text=drop_both, drop_context=drop_context),
         image_to_tensor(example.target, model.size_px),
-        torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)),
-        torch.from_numpy(levels.astype(np.float32)),
+        noise,
+        torch.from_numpy(shifted(levels, stage.level_shift).astype(np.float32)),
         example.task,
+        small,
     )
 
 
@@ -76,12 +92,14 @@ class Collate:
 
     def __call__(self, examples: Sequence[PreparedExample]) -> TrainingBatch:
         prompts = make_prompt_batch([e.prompt for e in examples], self.tokenizer, self.model.size_px)
+        small = [e.small for e in examples if e.small is not None]
         return TrainingBatch(
             prompts,
             torch.stack([e.target for e in examples]),
             torch.stack([e.noise for e in examples]),
             torch.stack([e.levels for e in examples]),
             tuple(e.task for e in examples),
+            SmallPictures.stacked(small) if small else None,
         )
 
 

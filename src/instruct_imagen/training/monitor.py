@@ -15,19 +15,24 @@ import torch
 from ..conditioning import ConditioningEncoder, to_unit_range
 from ..data.recipe import WORLD
 from ..data.world_tasks import WorldExample, WorldTasks, render_size
+from ..denoising import clean_from_prediction
 from ..files import make_folder, write_atomically
 from ..model import ModelParts
+from ..pictures import fit_square
 from ..pipeline import InstructImagenPipeline, fast_scheduler, hide_loading_bars
 from ..precision import autocast
 from ..presets import Preset, StageConfig
 from ..sheet import SheetRow, contact_sheet
+from ..super_resolution import SuperResolutionUNet
 from ..world import GlyphPack
 from .checkpoint import TrainingPosition, write_training_file
 from .loader import Collate, prepare
-from .objective import TrainingBatch, clean_from_prediction
+from .objective import TrainingBatch
+from .second_network import export_cascade
 
 VALIDATION_LEVELS = (0.25, 0.5, 0.75, 0.95)
 VALIDATION_EXAMPLES = 16
+VALIDATION_PIXELS = VALIDATION_EXAMPLES * 128**2  # of a task; larger pictures are fewer
 VALIDATION_SEED = 20_240_103
 SAMPLES_PER_TASK = 2
 SAMPLE_STEPS = 16
@@ -50,10 +55,13 @@ class Monitor:
         self.model = model = preset.model
         tasks = WorldTasks(pack, "train", render_size(model.size_px), num_templates=preset.data.num_templates)
         mixed = [entry.name for entry in preset.data.stage2 if entry.source == WORLD]
-        names = {"pretrain": ["caption"], "stage1": ["caption", "cluster"]}.get(
-            stage.stage, ["caption", "cluster", *mixed]
-        )
-        self._examples = {name: [_fixed_example(tasks, name, i) for i in range(VALIDATION_EXAMPLES)] for name in names}
+        names = {
+            "pretrain": ["caption"],
+            "stage1": ["caption", "cluster"],
+            "super_resolution": [entry.name for entry in preset.data.super_resolution if entry.source == WORLD],
+        }.get(stage.stage, ["caption", "cluster", *mixed])
+        count = min(VALIDATION_EXAMPLES, max(2, VALIDATION_PIXELS // model.size_px**2))
+        self._examples = {name: [_fixed_example(tasks, name, i) for i in range(count)] for name in names}
         collate = Collate(parts.tokenizer, model)
         self._batches = {name: self._fixed_batch(name, collate) for name in names}
         self._losses: dict[str, list[float]] = defaultdict(list)
@@ -66,7 +74,7 @@ class Monitor:
             prepare(example.example, self.model, kept, np.random.default_rng([VALIDATION_SEED, index, 1]))
             for index, example in enumerate(self._examples[name])
         ]
-        return replace(collate(prepared), levels=torch.tensor(VALIDATION_LEVELS).expand(VALIDATION_EXAMPLES, -1))
+        return replace(collate(prepared), levels=torch.tensor(VALIDATION_LEVELS).expand(len(prepared), -1))
 
     def add(self, batch: TrainingBatch, losses: torch.Tensor) -> None:
         """Takes the losses of one step."""
@@ -100,7 +108,8 @@ class Monitor:
         with (self.out / "validation.jsonl").open("a") as file:
             file.write(json.dumps({**entry, "seconds": round(position.seconds), **values}) + "\n")
         self._write_samples(position)
-        export_pipeline(self.parts, self.out / "pipeline", position, self.preset)
+        export = export_pipeline if self.model.low_res is None else export_cascade
+        export(self.parts, self.out, position, self.preset)
         self._since, self._images = time.monotonic(), 0
         return values
 
@@ -113,21 +122,31 @@ class Monitor:
         scheduler = self.parts.scheduler
         timesteps = (batch.levels.flatten() * scheduler.config.num_train_timesteps).long()
         noisy = scheduler.add_noise(clean, batch.noise.flatten(0, 1), timesteps)
-        prediction = self.parts.unet(noisy, timesteps, conditioning.text_BLE, conditioning.cache).float()
+        inputs = (noisy, timesteps, conditioning.text_BLE, conditioning.cache)
+        prediction = self.parts.unet(*inputs, **batch.further_inputs).float()
         error = (clean_from_prediction(prediction, noisy, timesteps, scheduler) - clean).square().mean((1, 2, 3))
         return error.view(-1, num_levels).mean(0).tolist()
 
     def _write_samples(self, position: TrainingPosition) -> None:
-        """Draws the first validation instructions of every task; the true picture comes last in each row."""
+        """Draws the first validation instructions of every task; the true picture comes last in each row.
+
+        Super-resolution enlarges true pictures, which come first.
+        """
         pipeline = make_pipeline(self.parts)
         pipeline.set_progress_bar_config(disable=True)
         chosen = [e.example for examples in self._examples.values() for e in examples[:SAMPLES_PER_TASK]]
         generators = [torch.Generator().manual_seed(seed) for seed in range(len(chosen))]
         instructions = [example.instruction for example in chosen]
-        images = pipeline(instructions, SAMPLE_STEPS, generator=generators).images
+        if self.model.low_res is None:
+            outputs = [[image] for image in pipeline(instructions, SAMPLE_STEPS, generator=generators).images]
+        else:
+            targets = [example.target for example in chosen]
+            small = [fit_square(target, self.model.low_res.size_px) for target in targets]
+            large = pipeline.super_resolve(small, instructions, generator=generators).images
+            outputs = [list(pair) for pair in zip(small, large, strict=True)]
         rows = [
-            SheetRow.of(example.task, example.instruction, [image, example.target])
-            for example, image in zip(chosen, images, strict=True)
+            SheetRow.of(example.task, example.instruction, [*drawn, example.target])
+            for example, drawn in zip(chosen, outputs, strict=True)
         ]
         folder = make_folder(self.out / "samples")
         write_atomically(folder / f"{position.total_steps:08d}.png", contact_sheet(rows).save)
@@ -141,16 +160,20 @@ def _fixed_example(tasks: WorldTasks, name: str, index: int) -> WorldExample:
 
 
 def make_pipeline(parts: ModelParts) -> InstructImagenPipeline:
-    """The pipeline around the parts as they are, with the fast sampler."""
-    scheduler = fast_scheduler(parts.scheduler.config)
-    return InstructImagenPipeline(parts.tokenizer, parts.text_encoder, parts.unet, scheduler)
+    """The pipeline around the parts as they are, with the fast sampler; of a super-resolution, that network alone."""
+    network, scheduler = parts.unet, fast_scheduler(parts.scheduler.config)
+    if isinstance(network, SuperResolutionUNet):
+        second = {"super_resolution": network, "super_resolution_scheduler": scheduler}
+        return InstructImagenPipeline(parts.tokenizer, parts.text_encoder, **second)
+    return InstructImagenPipeline(parts.tokenizer, parts.text_encoder, network, scheduler)
 
 
-def export_pipeline(parts: ModelParts, folder: Path, position: TrainingPosition, preset: Preset) -> None:
-    """Saves the pipeline in bfloat16 and where its training stands, written beside and renamed.
+def export_pipeline(parts: ModelParts, out: Path, position: TrainingPosition, preset: Preset) -> None:
+    """Saves `out/pipeline` in bfloat16 and where its training stands, written beside and renamed.
 
     The parts keep their precision.
     """
+    folder = out / "pipeline"
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     hide_loading_bars()

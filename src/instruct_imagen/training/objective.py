@@ -9,8 +9,11 @@ from diffusers import DDPMScheduler
 from torch import nn
 
 from ..conditioning import ConditioningEncoder, PromptBatch, to_unit_range
+from ..denoising import clean_from_prediction
 from ..presets import StageConfig
+from ..super_resolution import LowResolution
 from ..unet import InstructUNet
+from .augmentation import SmallPictures
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class TrainingBatch:
         noise, levels: float [B, K, 3, S, S] normal noise and [B, K] noise levels in 0..1, drawn from each example's
             own generator so that they depend on nothing but its index.
         tasks: name of each example's task.
+        small: for super-resolution, the pictures to enlarge.
     """
 
     prompts: PromptBatch
@@ -30,6 +34,12 @@ class TrainingBatch:
     noise: torch.Tensor
     levels: torch.Tensor
     tasks: tuple[str, ...]
+    small: SmallPictures | None = None
+
+    @property
+    def further_inputs(self) -> dict[str, LowResolution]:
+        """What the network reads beside noisy pictures and conditions."""
+        return {} if self.small is None else {"low_res": self.small.augmented()}
 
     def to(self, device: torch.device) -> TrainingBatch:
         """Moves every tensor."""
@@ -39,6 +49,7 @@ class TrainingBatch:
             self.noise.to(device),
             self.levels.to(device),
             self.tasks,
+            None if self.small is None else self.small.to(device),
         )
 
     def pin_memory(self) -> TrainingBatch:
@@ -49,21 +60,8 @@ class TrainingBatch:
             self.noise.pin_memory(),
             self.levels.pin_memory(),
             self.tasks,
+            None if self.small is None else self.small.pin_memory(),
         )
-
-
-def clean_from_prediction(
-    prediction: torch.Tensor, noisy: torch.Tensor, timesteps: torch.Tensor, scheduler: DDPMScheduler
-) -> torch.Tensor:
-    """The clean picture that a prediction implies (progressive distillation, Salimans & Ho 2022, appendix D)."""
-    alpha_bar = scheduler.alphas_cumprod.to(noisy.device, noisy.dtype)[timesteps].view(-1, 1, 1, 1)
-    alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
-    kind = scheduler.config.prediction_type
-    if kind == "sample":
-        return prediction
-    if kind == "v_prediction":
-        return alpha * noisy - sigma * prediction
-    return (noisy - sigma * prediction) / alpha.clamp(min=1e-4)
 
 
 def v_weights(timesteps: torch.Tensor, scheduler: DDPMScheduler, max_weight: float) -> torch.Tensor:
@@ -116,6 +114,7 @@ class TrainingModule(nn.Module):
         num_timesteps = self.scheduler.config.num_train_timesteps
         timesteps = (batch.levels.flatten() * num_timesteps).long().clamp(max=num_timesteps - 1)
         noisy = self.scheduler.add_noise(clean, noise, timesteps)
-        prediction = self.unet(noisy, timesteps, conditioning.text_BLE, conditioning.cache).float()
+        inputs = (noisy, timesteps, conditioning.text_BLE, conditioning.cache)
+        prediction = self.unet(*inputs, **batch.further_inputs).float()
         loss = denoising_loss(prediction, clean, noise, noisy, timesteps, self.scheduler, self.max_loss_weight)
         return loss.view(-1, num_levels).mean(1)

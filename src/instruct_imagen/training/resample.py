@@ -19,7 +19,9 @@ _OUTPUTS = ("backbone.conv_out.weight", "backbone.conv_out.bias")
 
 
 def same_grid(old: ModelConfig, new: ModelConfig) -> bool:
-    """Whether two models differ in nothing but the pixels of a patch."""
+    """Whether two models differ in nothing but the pixels of a patch; super-resolutions must not differ at all."""
+    if old.low_res is not None:
+        return old == new
     rest = [{**vars(config), "size_px": 0, "patch_size": 0} for config in (old, new)]
     return rest[0] == rest[1] and old.size_px * new.patch_size == new.size_px * old.patch_size
 
@@ -41,6 +43,8 @@ def resample_patches(unet: Mapping[str, Tensor], old: int, new: int) -> dict[str
     if max(old, new) % min(old, new):
         raise ValueError(f"patches of {old} and {new} pixels have no whole ratio")
     weights = dict(unet)
+    if old == new:
+        return weights
     # a new picture becomes an old one at the input, an old one a new one at the output
     weights[_INPUT] = _on_channels(weights[_INPUT].transpose(0, 1), _resampling(new, old).T).transpose(0, 1)
     for name in _OUTPUTS:

@@ -20,6 +20,7 @@ from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
+from ..cascade import SECOND_NETWORK
 from ..data.mixture import stage_source
 from ..errors import UserError
 from ..files import make_folder
@@ -45,6 +46,7 @@ from .monitor import Monitor
 from .objective import TrainingBatch, TrainingModule
 from .optimizers import make_optimizer
 from .resample import resample_patches, same_grid
+from .second_network import checked_base, take_base, text_encoder_of_base
 from .winograd import use_winograd
 
 logger = logging.getLogger(__name__)
@@ -80,8 +82,9 @@ def _training_of(model: Path, preset: Preset) -> tuple[TrainingPosition, Preset]
     Raises:
         TrainingError: it does not say, or differs from the preset's in more than the pixels of a patch.
     """
+    part = model if preset.model.low_res is None else model / SECOND_NETWORK
     try:
-        position, trained = read_position(model, TRAINING_FILE)
+        position, trained = read_position(part, TRAINING_FILE)
     except CheckpointError as error:
         raise TrainingError(f"{model} does not say where its training stood: {error}") from error
     if not same_grid(trained.model, preset.model):
@@ -120,6 +123,7 @@ class Trainer:
         if self._found and not resume:
             raise TrainingError(f"{out} already holds a training; add --resume latest or choose another folder")
         self.pack = load_pack(preset.pack).prepare()
+        base = checked_base(preset, out, init)
         make_folder(out)
         precision = "bf16" if fast_bfloat16("cuda" if torch.cuda.is_available() else "cpu") else "no"
         self.accelerator = Accelerator(mixed_precision=precision, log_with="tensorboard", project_dir=str(out))
@@ -128,6 +132,8 @@ class Trainer:
         trained = preset
         if init is not None:
             self.position, trained = _training_of(init, preset)
+        if self.accelerator.is_main_process and base is not None:
+            take_base(base, out, init)
         if self.accelerator.is_main_process and not (out / "tokenizer").is_dir():
             if init is None:
                 train_tokenizer(self.pack, preset.model.text, out / "tokenizer")
@@ -135,11 +141,13 @@ class Trainer:
                 _take_over(init, out, with_log=trained.model == preset.model)
         self.accelerator.wait_for_everyone()
         set_seed(self.position.seed)
-        self.parts = build_model(preset.model, load_tokenizer(out / "tokenizer"))
+        text_encoder = None if preset.model.low_res is None else text_encoder_of_base(out)
+        self.parts = build_model(preset.model, load_tokenizer(out / "tokenizer"), text_encoder)
         if init is not None:
             model = InstructImagenPipeline.from_pretrained(init)
+            network = model.unet if preset.model.low_res is None else model.super_resolution
             sides = trained.model.patch_size, preset.model.patch_size
-            self.parts.unet.load_state_dict(resample_patches(model.unet.state_dict(), *sides))
+            self.parts.unet.load_state_dict(resample_patches(network.state_dict(), *sides))
             self.parts.text_encoder.load_state_dict(model.text_encoder.state_dict())
         if self.accelerator.device.type == "cpu" and precision == "no":
             use_winograd(self.parts.unet)

@@ -22,7 +22,8 @@ _Read = Callable[[Path, Report, SourceOptions], Iterator[Example]]
 
 
 def _limited(read: _Read, path: Path, report: Report, options: SourceOptions) -> Iterator[Example]:
-    return islice(read(path, report, options), options.max_examples)
+    limit = None if options.max_examples is None else options.share(options.max_examples)
+    return islice(read(path, report, options), limit)
 
 
 def _specs() -> Iterator[SourceSpec]:

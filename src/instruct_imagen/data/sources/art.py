@@ -53,20 +53,19 @@ def art_examples(path: Path, report: Report, options: SourceOptions) -> Iterator
         DataError: there are no folders with pictures.
     """
     builder = Builder("art", report, options)
-    captions = read_captions(path, report, builder.task) if path.is_dir() else {}
+    captions = read_captions(path, builder.listing.report, builder.task) if path.is_dir() else {}
     styles = [(folder, picture_files(folder)) for folder in (folders_in(path) if path.is_dir() else [])]
     if not any(names for _, names in styles):
         raise DataError(f"{path} holds no folders of paintings, one for each style, such as Baroque/.")
-    for folder, names in styles:
-        for name in names:
-            place = f"{folder.name}/{name}"
-            target = builder.picture(folder, name)
-            if target is None:
-                continue
-            for key, rng in builder.turns(place):
-                caption = as_phrase(captions[place]) if place in captions else title_caption(Path(name).stem, rng)
-                slots = {"caption": caption, "style": style_words(folder.name)}
-                yield from builder.finish(key, rng, target, slots)
+    for folder, name in builder.mine((folder, name) for folder, names in styles for name in names):
+        place = f"{folder.name}/{name}"
+        target = builder.picture(folder, name)
+        if target is None:
+            continue
+        for key, rng in builder.turns(place):
+            caption = as_phrase(captions[place]) if place in captions else title_caption(Path(name).stem, rng)
+            slots = {"caption": caption, "style": style_words(folder.name)}
+            yield from builder.finish(key, rng, target, slots)
 
 
 def style_words(folder: str) -> str:

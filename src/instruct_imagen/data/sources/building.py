@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -52,20 +53,16 @@ class Shown:
     named: Mapping[str, str] = field(default_factory=dict)
 
 
-class Builder:
-    """Builds the examples of one source and counts what it keeps and drops, under the task's name.
+class Tally:
+    """Counts what a source drops, under the task's name.
 
     Args:
-        task: whose templates are used.
+        task: name of the step.
         report: receives the counts.
-        options: see `SourceOptions`.
     """
 
-    def __init__(self, task: str, report: Report, options: SourceOptions) -> None:
-        self.task, self.report, self.options = task, report, options
-        self._bad: set[tuple[Path, str]] = set()
-        # the pictures of a group are targets and references in turn
-        self._fitted = lru_cache(maxsize=NUM_CACHED)(self._read_fitted)
+    def __init__(self, task: str, report: Report) -> None:
+        self.task, self.report = task, report
 
     def damaged(self, reason: str, place: object) -> None:
         """Counts something that should not be."""
@@ -74,6 +71,32 @@ class Builder:
     def drop(self, reason: str, place: object) -> None:
         """Counts something that is left out as intended."""
         self.report.drop(self.task, reason, str(place))
+
+
+class Builder(Tally):
+    """Builds the examples of one source, or of its part of them, and counts what it keeps and drops.
+
+    A source first lists its records (manifests, groups, people), which every part does in full, then takes those that
+    are its own (`mine`) and makes examples of them. What is wrong in the listing goes to `listing`, which counts in the
+    first part alone.
+
+    Args:
+        task: whose templates are used.
+        report: receives the counts.
+        options: see `SourceOptions`.
+    """
+
+    def __init__(self, task: str, report: Report, options: SourceOptions) -> None:
+        super().__init__(task, report)
+        self.options = options
+        self.listing = Tally(task, report if options.part == 0 else Report(report.strict))
+        self._bad: set[tuple[Path, str]] = set()
+        # the pictures of a group are targets and references in turn
+        self._fitted = lru_cache(maxsize=NUM_CACHED)(self._read_fitted)
+
+    def mine(self, records: Iterable[_Option]) -> Iterator[_Option]:
+        """Those of a listing's records that this part makes examples of."""
+        return islice(records, self.options.part, None, self.options.num_parts)
 
     def turns(self, *words: object) -> Iterator[tuple[str, np.random.Generator]]:
         """The keys of the examples that are made of one target, each with its own source of chance.

@@ -12,7 +12,7 @@ from PIL import Image
 from ..example import Example
 from ..pairs import Pair, decode, list_units, read_unit
 from ..report import DataError, Report
-from .building import Builder, as_phrase
+from .building import Builder, Tally, as_phrase
 from .options import SourceOptions
 from .reading import inside, read_json
 
@@ -41,24 +41,24 @@ class Captioned:
         return as_phrase(self.captions[turn % len(self.captions)])
 
 
-def captioned_pictures(path: Path, report: Report, step: str) -> Iterator[Captioned]:
-    """Reads a corpus in any layout of `LAYOUT`; bad records are counted under `step`.
+def captioned_pictures(path: Path, builder: Builder) -> Iterator[Captioned]:
+    """Reads a corpus in any layout of `LAYOUT`, or the builder's part of it; bad records are counted.
 
     Raises:
         DataError: nothing at the path is in such a layout.
     """
     annotations = _coco_captions(path)
     if annotations is not None:
-        yield from _coco(annotations, report, step)
+        yield from _coco(annotations, builder)
         return
-    for unit in list_units(path):
-        for pair in read_unit(unit, report):
+    for unit in builder.mine(list_units(path)):
+        for pair in read_unit(unit, builder.report):
             yield Captioned(pair, (pair.caption,))
 
 
 def captioned_targets(path: Path, builder: Builder) -> Iterator[tuple[Captioned, Image.Image]]:
     """The pictures of a corpus that can be used, with their captions; see `captioned_pictures`."""
-    for captioned in captioned_pictures(path, builder.report, builder.task):
+    for captioned in captioned_pictures(path, builder):
         image = decode(captioned.pair, builder.report)
         if image is not None and builder.usable(image, captioned.pair.key) is not None:
             yield captioned, builder.fitted(image)
@@ -83,7 +83,7 @@ def _coco_captions(path: Path) -> Path | None:
     return training[-1] if training else None  # the newest release
 
 
-def _coco(annotations: Path, report: Report, step: str) -> Iterator[Captioned]:
+def _coco(annotations: Path, builder: Builder) -> Iterator[Captioned]:
     content = read_json(annotations)
     lists = [content.get(name) for name in ("images", "annotations")] if isinstance(content, Mapping) else [None]
     if not all(isinstance(entries, list) for entries in lists):
@@ -91,19 +91,19 @@ def _coco(annotations: Path, report: Report, step: str) -> Iterator[Captioned]:
     folder = annotations.parent.parent / annotations.stem.removeprefix(_COCO_PREFIX)
     if not folder.is_dir():
         raise DataError(f"The pictures of {annotations.name} must lie in {folder}, which does not exist.")
-    captions = _captions_by_image(content["annotations"], report, step)
-    for number, image in enumerate(content["images"]):
+    captions = _captions_by_image(content["annotations"], builder.listing)
+    for number, image in builder.mine(enumerate(content["images"])):
         if not isinstance(image, Mapping) or not isinstance(image.get("id"), (int, str)):
-            report.damaged(step, "image entry is not COCO's", f"images[{number}]")
+            builder.damaged("image entry is not COCO's", f"images[{number}]")
             continue
         place = str(image.get("file_name"))
         path = inside(folder, image.get("file_name"))
         if path is None:
-            report.damaged(step, "path leaves its folder", place)
+            builder.damaged("path leaves its folder", place)
         elif image["id"] not in captions:
-            report.damaged(step, "no caption", place)
+            builder.damaged("no caption", place)
         elif (data := _bytes(path)) is None:
-            report.damaged(step, "picture is missing", place)
+            builder.damaged("picture is missing", place)
         else:
             texts = tuple(captions[image["id"]])
             # the position keeps the key apart where a damaged file has an identifier twice
@@ -118,13 +118,13 @@ def _bytes(path: Path) -> bytes | None:
         return None
 
 
-def _captions_by_image(annotations: Any, report: Report, step: str) -> dict[Any, list[str]]:
+def _captions_by_image(annotations: Any, listing: Tally) -> dict[Any, list[str]]:
     captions: dict[Any, list[str]] = {}
     for number, entry in enumerate(annotations):
         text = entry.get("caption") if isinstance(entry, Mapping) else None
         owner = entry.get("image_id") if isinstance(entry, Mapping) else None
         if not isinstance(text, str) or not text.strip() or not isinstance(owner, (int, str)):
-            report.damaged(step, "caption entry is not COCO's", f"annotations[{number}]")
+            listing.damaged("caption entry is not COCO's", f"annotations[{number}]")
             continue
         captions.setdefault(owner, []).append(text)
     return captions

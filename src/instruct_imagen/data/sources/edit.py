@@ -13,7 +13,7 @@ from PIL import Image
 from ..example import Example
 from ..pair_parquet import require_pyarrow
 from ..report import DataError, Report
-from .building import Builder, Shown
+from .building import Builder, Shown, Tally
 from .options import SourceOptions
 from .reading import inside, opacity, read_json
 
@@ -55,12 +55,7 @@ def edit_examples(path: Path, report: Report, options: SourceOptions) -> Iterato
         DataError: nothing at the path is in a known layout, or pyarrow is not installed for parquet.
     """
     builder = Builder("edit", report, options)
-    seen = set()
-    for turn in _turns(path, builder):
-        if turn.key in seen:
-            builder.damaged("record comes twice", turn.key)
-            continue
-        seen.add(turn.key)
+    for turn in builder.mine(_turns(path, builder.listing)):
         pictures = _pictures(turn, builder)
         if pictures is None:
             continue
@@ -113,17 +108,28 @@ def _load(turn: Turn, data: bytes | str, builder: Builder) -> Image.Image | None
     return builder.decode(data, turn.key) if isinstance(data, bytes) else builder.read(turn.folder, data)
 
 
-def _turns(path: Path, builder: Builder) -> Iterator[Turn]:
+def _turns(path: Path, listing: Tally) -> Iterator[Turn]:
+    """All turns, each key once."""
+    seen = set()
+    for turn in _all_turns(path, listing):
+        if turn.key in seen:
+            listing.damaged("record comes twice", turn.key)
+        else:
+            seen.add(turn.key)
+            yield turn
+
+
+def _all_turns(path: Path, listing: Tally) -> Iterator[Turn]:
     if path.is_dir() and (path / "edit_sessions.json").is_file():
-        return _sessions(path, builder)
+        return _sessions(path, listing)
     files = [path] if path.is_file() else sorted([*path.glob("*.parquet"), *path.glob("data/*.parquet")])
     training = [file for file in files if file.name.startswith("train")] or files
     if not training or training[0].suffix != ".parquet":
         raise DataError(f"{path} holds neither edit_sessions.json nor parquet files.")
-    return _parquet(training, builder)
+    return _parquet(training, listing)
 
 
-def _sessions(path: Path, builder: Builder) -> Iterator[Turn]:
+def _sessions(path: Path, listing: Tally) -> Iterator[Turn]:
     sessions = read_json(path / "edit_sessions.json")
     if not isinstance(sessions, Mapping):
         raise DataError(f"{path / 'edit_sessions.json'} is no object of edit sessions.")
@@ -132,30 +138,30 @@ def _sessions(path: Path, builder: Builder) -> Iterator[Turn]:
             place = f"{img_id}-{number}"
             values = turn if isinstance(turn, Mapping) else {}
             if not all(isinstance(values.get(name), str) for name in ("input", "mask", "output", "instruction")):
-                builder.damaged("turn lacks input, mask, output or instruction", place)
-            elif _has_words(values["instruction"], place, builder):
+                listing.damaged("turn lacks input, mask, output or instruction", place)
+            elif _has_words(values["instruction"], place, listing):
                 source, mask, target = (f"{img_id}/{values[name]}" for name in ("input", "mask", "output"))
                 yield Turn(place, values["instruction"], source, mask, target, path / "images")
 
 
-def _parquet(files: list[Path], builder: Builder) -> Iterator[Turn]:
+def _parquet(files: list[Path], listing: Tally) -> Iterator[Turn]:
     arrow, parquet = require_pyarrow()
     for file in files:
         try:
             with parquet.ParquetFile(file, buffer_size=_BUFFER_BYTES) as rows:
                 for batch in rows.iter_batches(_ROWS_AT_ONCE, columns=list(_COLUMNS)):
                     for row in batch.to_pylist():
-                        yield from _row(row, file.parent, builder)
+                        yield from _row(row, file.parent, listing)
         except (arrow.ArrowException, OSError):
-            builder.damaged("parquet file is damaged or lacks a column", file.name)
+            listing.damaged("parquet file is damaged or lacks a column", file.name)
 
 
-def _row(row: Mapping[str, Any], folder: Path, builder: Builder) -> Iterator[Turn]:
+def _row(row: Mapping[str, Any], folder: Path, listing: Tally) -> Iterator[Turn]:
     place = f"{row.get('img_id')}-{row.get('turn_index')}"
     source, mask, target = (_image_cell(row.get(name)) for name in ("source_img", "mask_img", "target_img"))
     if source is None or mask is None or target is None:
-        builder.damaged("row lacks a picture", place)
-    elif _has_words(row.get("instruction"), place, builder):
+        listing.damaged("row lacks a picture", place)
+    elif _has_words(row.get("instruction"), place, listing):
         yield Turn(place, str(row["instruction"]), source, mask, target, folder)
 
 
@@ -167,8 +173,8 @@ def _image_cell(cell: Any) -> bytes | str | None:
     return found if isinstance(found, (bytes, str)) else None
 
 
-def _has_words(instruction: Any, place: str, builder: Builder) -> bool:
+def _has_words(instruction: Any, place: str, listing: Tally) -> bool:
     if isinstance(instruction, str) and instruction.strip():
         return True
-    builder.damaged("no instruction", place)
+    listing.damaged("no instruction", place)
     return False

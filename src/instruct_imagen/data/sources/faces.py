@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..example import Example
 from ..report import DataError, Report
-from .building import Builder, Shown, generator
+from .building import Builder, Shown, Tally, generator
 from .face_words import Look, face_caption, look_of, person_word, turn_of
 from .groups import Group, Member, others
 from .options import SourceOptions
@@ -57,7 +57,7 @@ def face_examples(path: Path, report: Report, options: SourceOptions, part: str 
     """
     builder = Builder("face", report, options)
     folder = _folder(path, "img_align_celeba")
-    labels = _Labels(path, builder)
+    labels = _Labels(path, builder.listing)
     names = {name: name for name in labels.identities}
     yield from _examples(labels.faces(folder, names, part), builder)
 
@@ -75,21 +75,21 @@ def face_hq_examples(path: Path, report: Report, options: SourceOptions) -> Iter
         if len(words) == 3 and words[0].isdigit():
             names[f"{int(words[0])}.jpg"] = words[2]
         elif number > 1:  # the first line names the columns
-            builder.damaged("mapping line has no three columns", f"line {number}")
-    yield from _examples(_Labels(path, builder).faces(folder, names), builder)
+            builder.listing.damaged("mapping line has no three columns", f"line {number}")
+    yield from _examples(_Labels(path, builder.listing).faces(folder, names), builder)
 
 
 class _Labels:
     """What CelebA's text files say of its pictures."""
 
-    def __init__(self, path: Path, builder: Builder) -> None:
-        self.path, self.builder = path, builder
+    def __init__(self, path: Path, listing: Tally) -> None:
+        self.path, self.listing = path, listing
         self.identities: dict[str, int] = {}
         for number, words in _rows(_file(path, "identity_CelebA.txt")):
             if len(words) == 2 and words[1].isdigit():
                 self.identities[words[0]] = int(words[1])
             else:
-                builder.damaged("identity line has no two columns", f"line {number}")
+                listing.damaged("identity line has no two columns", f"line {number}")
         self.attributes = self._table("list_attr_celeba.txt")
         self.own_attributes = self._table("CelebAMask-HQ-attribute-anno.txt")
         self.landmarks = self._table("list_landmarks_align_celeba.txt")
@@ -109,9 +109,9 @@ class _Labels:
         for name in sorted(names):
             original = names[name]
             if original not in self.identities:
-                self.builder.damaged("picture has no identity", name)
+                self.listing.damaged("picture has no identity", name)
             elif self.parts.get(original, part) != part:
-                self.builder.drop("held out by the public split", name)
+                self.listing.drop("held out by the public split", name)
             else:
                 people.setdefault(self.identities[original], []).append(name)
                 looks[name] = self._look(name, original)
@@ -137,7 +137,7 @@ class _Labels:
             try:
                 table[words[0]] = dict(zip(columns, map(float, words[1:]), strict=True))
             except ValueError:
-                self.builder.damaged("label line does not fit its columns", f"{name}:{number}")
+                self.listing.damaged("label line does not fit its columns", f"{name}:{number}")
         return table
 
 
@@ -146,16 +146,17 @@ def _examples(faces: FaceSet, builder: Builder) -> Iterator[Example]:
     people = []
     for person in sorted(faces.people):
         if len(faces.people[person]) < 2:
-            builder.drop("only picture of its person", faces.people[person][0])
+            builder.listing.drop("only picture of its person", faces.people[person][0])
         else:
             people.append(faces.people[person])
     if not people:
         return
     order = generator(builder.options.seed, f"{builder.task} people").permutation(len(people))
-    for place in range(max(map(len, people))):
-        for person in order:
-            if place < len(people[person]):
-                yield from _of_target(faces, people[person], place, builder)
+    mine = [people[person] for person in builder.mine(order)]
+    for place in range(max(map(len, mine), default=0)):
+        for names in mine:
+            if place < len(names):
+                yield from _of_target(faces, names, place, builder)
 
 
 def _of_target(faces: FaceSet, names: list[str], place: int, builder: Builder) -> Iterator[Example]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .building import Builder
+from .building import Builder, Tally
 from .reading import read_records
 
 
@@ -44,26 +44,26 @@ class Group:
     members: tuple[Member, ...]
 
 
-def read_groups(path: Path, words_key: str, builder: Builder) -> Iterator[Group]:
+def read_groups(path: Path, words_key: str, listing: Tally) -> Iterator[Group]:
     """Groups of a JSONL file, one a line: `{WORDS_KEY: "teapot", "images": [{"image": PATH, "caption": TEXT}, ...]}`.
 
     Paths begin at the file's folder. The words and the captions may be left out.
     """
-    for number, content in read_records(path, builder.report, builder.task):
+    for number, content in read_records(path, listing.report, listing.task):
         images = content.get("images")
         if not isinstance(images, list):
-            builder.damaged("group has no list of images", f"{path.name}:{number}")
+            listing.damaged("group has no list of images", f"{path.name}:{number}")
             continue
         members = []
         for entry in images:
             member = _member(entry)
             if member is None:
-                builder.damaged("image entry is no object with a path", f"{path.name}:{number}")
+                listing.damaged("image entry is no object with a path", f"{path.name}:{number}")
             else:
                 members.append(member)
         words = content.get(words_key, "")
         if not isinstance(words, str):
-            builder.damaged(f"{words_key} is no text", f"{path.name}:{number}")
+            listing.damaged(f"{words_key} is no text", f"{path.name}:{number}")
             continue
         yield Group(f"{path.stem}-{number}", path.parent, words.strip(), tuple(members))
 

@@ -35,7 +35,9 @@ class SourceOptions:
         seed: of every choice; an example depends on it and on the example's key alone.
         size_px: pictures become squares of this side; None: they keep their shape, the longer side at most
             `building.MAX_SIDE_PX`.
-        max_examples: stop after so many; None: the whole corpus.
+        max_examples: stop after so many (each of several parts after its share); None: the whole corpus.
+        part: number of the part of the corpus that is read, where several workers share it.
+        num_parts: how many parts there are; together they give the same examples as one alone.
         examples_per_picture: how many examples have the same target, with other words, references or captions.
         controls: draws depth, masks, edges and sketches.
         embedder: filters styled pictures; None: they are not filtered.
@@ -51,6 +53,8 @@ class SourceOptions:
     seed: int = 0
     size_px: int | None = None
     max_examples: int | None = None
+    part: int = 0
+    num_parts: int = 1
     examples_per_picture: int = 1
     controls: ControlModels = field(default_factory=ControlModels.classical)
     embedder: Embedder | None = None
@@ -65,8 +69,14 @@ class SourceOptions:
             value = getattr(self, name)
             if value is not None and value < lowest:
                 raise DataError(f"{name} must be at least {lowest}, not {value}.")
+        if not 0 <= self.part < self.num_parts:
+            raise DataError(f"part must be from 0 to {self.num_parts - 1}, not {self.part}.")
         if not self.min_style_similarity < self.max_style_similarity:
             raise DataError("min_style_similarity must be below max_style_similarity.")
+
+    def share(self, total: int) -> int:
+        """How many of `total` things fall to this part."""
+        return len(range(self.part, total, self.num_parts))
 
 
 @dataclass(frozen=True)

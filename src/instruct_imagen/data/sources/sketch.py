@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..example import Example
 from ..report import DataError, Report
-from .building import Builder, Shown, as_phrase, pick
+from .building import Builder, Shown, Tally, as_phrase, pick
 from .controlled import controlled_examples
 from .options import SourceOptions
 from .reading import caption_beside, inside, picture_files, read_captions, read_lines
@@ -41,8 +41,8 @@ def sketch_examples(path: Path, report: Report, options: SourceOptions) -> Itera
     builder = Builder("sketch", report, options)
     photos, drawings = path / "image", _drawings_folder(path)
     known = _by_photo(picture_files(drawings))
-    captions = read_captions(path, report, builder.task)
-    for name in _photo_names(path, builder):
+    captions = read_captions(path, builder.listing.report, builder.task)
+    for name in builder.mine(_photo_names(path, builder.listing)):
         if not known.get(name):
             builder.damaged("photo has no drawing", name)
             continue
@@ -79,7 +79,7 @@ def _by_photo(drawings: list[str]) -> dict[str, list[str]]:
     return known
 
 
-def _photo_names(path: Path, builder: Builder) -> Iterator[str]:
+def _photo_names(path: Path, listing: Tally) -> Iterator[str]:
     """Names of the photos for training, without suffix; all of them where there are no lists."""
     names = path / "list" / "train.txt"
     if not names.is_file():
@@ -88,7 +88,7 @@ def _photo_names(path: Path, builder: Builder) -> Iterator[str]:
     seen = set()
     for name in read_lines(names):
         if name and inside(path / "image", f"{name}.jpg") is None:
-            builder.damaged("path leaves its folder", name)
+            listing.damaged("path leaves its folder", name)
         elif name and name not in seen:
             seen.add(name)
             yield name

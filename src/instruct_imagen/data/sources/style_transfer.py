@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..example import Example
 from ..report import DataError, Report
-from .building import Builder, Shown
+from .building import Builder, Shown, Tally
 from .options import SourceOptions
 from .reading import picture_files, read_records
 
@@ -45,7 +45,8 @@ def style_transfer_examples(path: Path, report: Report, options: SourceOptions) 
     """
     builder = Builder("style_transfer", report, options)
     folder = path.parent if path.is_file() else path
-    for triple in _manifest(path, builder) if path.is_file() else _folders(path, builder):
+    triples = _manifest(path, builder.listing) if path.is_file() else _folders(path, builder.listing)
+    for triple in builder.mine(triples):
         images = [builder.picture(folder, name) for name in (triple.style, triple.content, triple.result)]
         if any(image is None for image in images):
             continue
@@ -64,10 +65,10 @@ def _shape(size: tuple[int, int]) -> int:
     return round(20 * size[0] / size[1])
 
 
-def _manifest(path: Path, builder: Builder) -> Iterator[Triple]:
-    for number, record in read_records(path, builder.report, builder.task):
+def _manifest(path: Path, listing: Tally) -> Iterator[Triple]:
+    for number, record in read_records(path, listing.report, listing.task):
         if any(not isinstance(record.get(role), str) for role in _ROLES):
-            builder.damaged("record lacks content, style or result", f"{path.name}:{number}")
+            listing.damaged("record lacks content, style or result", f"{path.name}:{number}")
             continue
         content, style, result = (record[role] for role in _ROLES)
         name = record.get("style_name")
@@ -75,7 +76,7 @@ def _manifest(path: Path, builder: Builder) -> Iterator[Triple]:
         yield Triple(f"{path.stem}-{number}", content, style, result, words)
 
 
-def _folders(path: Path, builder: Builder) -> Iterator[Triple]:
+def _folders(path: Path, listing: Tally) -> Iterator[Triple]:
     files = {role: {Path(name).stem: name for name in picture_files(path / role)} for role in _ROLES}
     if not all(files.values()):
         raise DataError(f"{path} needs the folders content, style and result with pictures, or name a manifest.")
@@ -84,4 +85,4 @@ def _folders(path: Path, builder: Builder) -> Iterator[Triple]:
             content, style, result = (f"{role}/{files[role][stem]}" for role in _ROLES)
             yield Triple(stem, content, style, result)
         else:
-            builder.damaged("picture lacks its content, style or result", stem)
+            listing.damaged("picture lacks its content, style or result", stem)

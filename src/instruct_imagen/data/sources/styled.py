@@ -32,7 +32,7 @@ def style_examples(path: Path, report: Report, options: SourceOptions) -> Iterat
         DataError: nothing at the path is in a known layout.
     """
     builder = Builder("style", report, options)
-    for group in read_groups(path, "style", builder) if path.is_file() else _style_folders(path):
+    for group in builder.mine(read_groups(path, "style", builder.listing) if path.is_file() else _style_folders(path)):
         for place, target in targets(group, builder):
             caption = as_phrase(group.members[place].caption)
             if not caption:

@@ -12,7 +12,7 @@ from ...world import GENERIC_WORDS, with_article
 from ..example import Example
 from ..report import DataError, Report
 from ..world_tasks import GENERIC_SHARE
-from .building import Builder, Shown, as_phrase, pick
+from .building import Builder, Shown, Tally, as_phrase, pick
 from .groups import Group, Member, others, read_groups, targets
 from .options import SourceOptions
 from .reading import inside, picture_files, read_json, read_lines
@@ -43,7 +43,7 @@ def subject_examples(path: Path, report: Report, options: SourceOptions) -> Iter
         DataError: nothing at the path is in a known layout.
     """
     builder = Builder("subject", report, options)
-    for group in _groups(path, builder):
+    for group in builder.mine(_groups(path, builder.listing)):
         for place, target in targets(group, builder):
             for key, rng in builder.turns(group.key, place):
                 images = others(group, place, rng, builder, MOST_REFERENCES)
@@ -63,18 +63,18 @@ def _slots(group: Group, caption: str, rng: np.random.Generator) -> dict[str, st
     return {"caption": words, "subject": word}
 
 
-def _groups(path: Path, builder: Builder) -> Iterator[Group]:
+def _groups(path: Path, listing: Tally) -> Iterator[Group]:
     if path.is_file():
-        return read_groups(path, "subject", builder)
+        return read_groups(path, "subject", listing)
     for folder in (path, path / "dataset"):
         if (folder / _CLASSES_FILE).is_file():
-            return _dreambooth(folder, builder)
+            return _dreambooth(folder, listing)
     if (path / "dataset.json").is_file():
-        return _custom_concept(path, builder)
+        return _custom_concept(path, listing)
     raise DataError(f"{path} holds neither {_CLASSES_FILE} nor dataset.json, and is no .jsonl file of groups.")
 
 
-def _dreambooth(folder: Path, builder: Builder) -> Iterator[Group]:
+def _dreambooth(folder: Path, listing: Tally) -> Iterator[Group]:
     lines = read_lines(folder / _CLASSES_FILE)
     header = "subject_name,class"
     if header not in lines:
@@ -83,10 +83,10 @@ def _dreambooth(folder: Path, builder: Builder) -> Iterator[Group]:
         if not line:  # the prompts follow
             return
         name, _, noun = line.partition(",")
-        yield from _folder_group(folder, name, noun.strip(), number, builder)
+        yield from _folder_group(folder, name, noun.strip(), number, listing)
 
 
-def _custom_concept(path: Path, builder: Builder) -> Iterator[Group]:
+def _custom_concept(path: Path, listing: Tally) -> Iterator[Group]:
     concepts = read_json(path / "dataset.json")
     if not isinstance(concepts, list):
         raise DataError(f"{path / 'dataset.json'} is no list of concepts.")
@@ -94,20 +94,20 @@ def _custom_concept(path: Path, builder: Builder) -> Iterator[Group]:
         values = concept if isinstance(concept, Mapping) else {}
         name, noun = values.get("instance_data_dir"), values.get("class_prompt")
         if isinstance(name, str) and isinstance(noun, str):
-            yield from _folder_group(path, name, noun.strip(), number, builder)
+            yield from _folder_group(path, name, noun.strip(), number, listing)
         else:
-            builder.damaged("concept lacks its folder or class", f"dataset.json, concept {number}")
+            listing.damaged("concept lacks its folder or class", f"dataset.json, concept {number}")
 
 
-def _folder_group(root: Path, name: str, noun: str, number: int, builder: Builder) -> Iterator[Group]:
+def _folder_group(root: Path, name: str, noun: str, number: int, listing: Tally) -> Iterator[Group]:
     """The group of all pictures in one folder, or nothing, counted."""
     folder = inside(root, name)
     if folder is None:
-        builder.damaged("path leaves its folder", name)
+        listing.damaged("path leaves its folder", name)
     elif not os.path.isdir(folder):  # any name will do; Path.is_dir raises for long ones
-        builder.damaged("subject has no folder", name)
+        listing.damaged("subject has no folder", name)
     elif not noun:
-        builder.damaged("subject has no class", name)
+        listing.damaged("subject has no class", name)
     else:
         yield Group(
             f"{folder.name}-{number}", folder, noun, tuple(Member(picture) for picture in picture_files(folder))

@@ -162,7 +162,7 @@ def search(picture: np.ndarray, banks: Sequence[tuple[TemplateSet, ...]], grid: 
     """Finds the best place of every glyph.
 
     Args:
-        picture: uint8 [64, 64, 3].
+        picture: uint8 [S, S, 3].
         banks: the templates of each glyph.
         grid: that they were made with.
 

@@ -24,6 +24,7 @@ NUM_REFINED = 8  # candidates of the coarse search that are fitted finely
 CACHED_GLYPHS = 192  # about 0.8 MB each
 
 _BLURS_PX = (0.5, 1.2, 2.2)
+# In pixels of a picture of JUDGE_SIZE_PX; larger pictures are read at their own size.
 _RING_PX = 3  # width of the ground around the silhouette that the fit looks at
 _RING_WEIGHT = 0.5
 _PRIOR = 0.02  # how firmly contrast is held near 0.9 and brightness near 0.05, per pixel
@@ -39,18 +40,19 @@ class IdentityJudge:
 
     Args:
         pack: the glyphs, or portraits.
+        size_px: side of the pictures.
         grid: the poses that they may have.
     """
 
-    def __init__(self, pack: Pictures, grid: PoseGrid = SINGLE) -> None:
-        self.pack, self.grid = pack, grid
+    def __init__(self, pack: Pictures, size_px: int = JUDGE_SIZE_PX, grid: PoseGrid = SINGLE) -> None:
+        self.pack, self.size_px, self.grid = pack, size_px, grid
         self._templates = lru_cache(CACHED_GLYPHS)(lambda glyph: make_templates(pack, glyph, grid))
 
     def scores(self, picture: np.ndarray, candidates: Sequence[str]) -> np.ndarray:
         """How well each candidate explains a picture.
 
         Args:
-            picture: uint8 [64, 64, 3].
+            picture: uint8 [S, S, 3].
             candidates: keys of glyphs.
 
         Returns:
@@ -64,7 +66,7 @@ class IdentityJudge:
         return result
 
     def choose(self, picture: np.ndarray, candidates: Sequence[str]) -> str:
-        """The candidate that is most likely in the picture, uint8 [64, 64, 3]."""
+        """The candidate that is most likely in the picture, uint8 [S, S, 3]."""
         return candidates[int(self.scores(picture, candidates).argmax())]
 
     def shares(self, picture: np.ndarray, candidates: Sequence[str]) -> np.ndarray:
@@ -96,11 +98,12 @@ class IdentityJudge:
         return Pose(pose.x + change[0], pose.y + change[1], size, turn, pose.mirror)
 
     def _fit(self, picture: np.ndarray, glyph: str, pose: Pose, blur_px: float) -> float:
-        drawn = cv2.GaussianBlur(draw_glyph(self.pack, glyph, pose, JUDGE_SIZE_PX), (0, 0), blur_px)
-        return explained_share(picture, drawn)
+        scale = self.size_px / JUDGE_SIZE_PX
+        drawn = cv2.GaussianBlur(draw_glyph(self.pack, glyph, pose, self.size_px), (0, 0), scale * blur_px)
+        return explained_share(picture, drawn, scale)
 
 
-def explained_share(picture: np.ndarray, drawn: np.ndarray) -> float:
+def explained_share(picture: np.ndarray, drawn: np.ndarray, scale: float = 1.0) -> float:
     """Share of the variance near a silhouette that a glyph over an even ground explains.
 
     The model of a pixel with coverage a is `contrast * drawn + brightness * a + (1 - a) * ground`; contrast,
@@ -109,20 +112,22 @@ def explained_share(picture: np.ndarray, drawn: np.ndarray) -> float:
     Args:
         picture: float32 [S, S, 3] in 0..1.
         drawn: float32 [S, S, 4] in 0..1, the glyph alone, premultiplied.
+        scale: S over JUDGE_SIZE_PX.
 
     Returns:
         At most 1; -1 if too little of the glyph is on the canvas.
     """
     rows, columns = (np.flatnonzero(line) for line in ((drawn[..., 3] > 0.3).any(1), (drawn[..., 3] > 0.3).any(0)))
-    if len(rows) * len(columns) < _MIN_AREA_PX:
+    if len(rows) * len(columns) < _MIN_AREA_PX * scale**2:
         return -1.0
-    reach = _RING_PX + 1
+    ring = round(_RING_PX * scale)
+    reach = ring + 1
     crop = (
         slice(max(rows[0] - reach, 0), rows[-1] + reach),
         slice(max(columns[0] - reach, 0), columns[-1] + reach),
     )
     glyph, inside, seen = drawn[crop][..., :3], drawn[crop][..., 3], picture[crop]
-    near = cv2.dilate((inside > 0.3).astype(np.uint8), np.ones((2 * _RING_PX + 1,) * 2, np.uint8))
+    near = cv2.dilate((inside > 0.3).astype(np.uint8), np.ones((2 * ring + 1,) * 2, np.uint8))
     weights = (near * (_RING_WEIGHT + (1 - _RING_WEIGHT) * inside))[..., None]
     total = float(weights.sum())
     parts = np.concatenate([glyph, inside[..., None], 1 - inside[..., None], seen], axis=-1).reshape(-1, 8)

@@ -1,0 +1,159 @@
+"""Folders of models: a base model and a super-resolution joined into one cascade, without loading either.
+
+A cascade is the base model's folder with `super_resolution/` and `super_resolution_scheduler/` beside its other parts.
+Both networks read the text encoder of the base, so either may be replaced by one that was trained with the same.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+
+SECOND_NETWORK = "super_resolution"
+SECOND_SCHEDULER = "super_resolution_scheduler"
+INDEX = "model_index.json"
+
+
+class CascadeError(UserError):
+    """Two models that make no cascade."""
+
+
+def link_or_copy(source: str, target: str) -> str:
+    """A second name of a file where the file system allows it; models are replaced, never written into."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target
+
+
+def copy_base(model: Path, out: Path) -> None:
+    """The base model of a folder alone, in a new folder; `out` appears whole or not at all.
+
+    Raises:
+        CascadeError: the model has no base network, or its files cannot be read.
+    """
+    index = read_index(model)
+    if "unet" not in index:
+        raise CascadeError(f"{model} has no base network")
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    ignored = shutil.ignore_patterns(SECOND_NETWORK, SECOND_SCHEDULER, INDEX)
+    try:
+        shutil.copytree(model, partial, copy_function=link_or_copy, ignore=ignored)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise CascadeError(f"{model} cannot be copied: {error}") from error
+    base = {key: value for key, value in index.items() if key not in (SECOND_NETWORK, SECOND_SCHEDULER)}
+    _write_json(partial / INDEX, base)
+    shutil.rmtree(out, ignore_errors=True)
+    partial.rename(out)
+
+
+def join(base: Path, second: Path, out: Path) -> None:
+    """Writes the cascade of a base model and a super-resolution; `out` appears whole or not at all.
+
+    Args:
+        base: folder of a model with a base network.
+        second: folder that holds the super-resolution and its scheduler; where it is a whole model, its text encoder
+            must be that of the base.
+        out: the new folder; replaced if it exists. It may be `base` or `second`.
+
+    Raises:
+        CascadeError: a part is missing, or the two do not fit.
+    """
+    parts = {name: _class_of(second / name) for name in (SECOND_NETWORK, SECOND_SCHEDULER)}
+    check_fit(base, entry(second / SECOND_NETWORK / "config.json", "low_res_px"))
+    if (second / INDEX).is_file():
+        check_same_text(base, second)
+    partial = out.with_name(f".{out.name}.joined")
+    copy_base(base, partial)
+    try:
+        for name in parts:
+            shutil.copytree(second / name, partial / name, copy_function=link_or_copy)
+        libraries = {SECOND_NETWORK: "instruct_imagen.super_resolution", SECOND_SCHEDULER: "diffusers"}
+        entries = {name: [libraries[name], class_name] for name, class_name in parts.items()}
+        _write_json(partial / INDEX, {**read_index(partial), **entries})
+        shutil.rmtree(out, ignore_errors=True)
+        partial.rename(out)
+    except OSError as error:
+        raise CascadeError(f"{second} cannot be copied: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_fit(base: Path, low_res_px: int) -> None:
+    """Raises CascadeError unless a base model draws pictures of the size that is enlarged."""
+    size_px = picture_size(base / "unet")
+    if size_px != low_res_px:
+        raise CascadeError(f"the base model {base} draws {size_px} pixels, but {low_res_px} are enlarged")
+
+
+def picture_size(network: Path) -> int:
+    """Side in pixels of the pictures of a saved network."""
+    config = network / "config.json"
+    return int(entry(config, "patch_size") * entry(config, "backbone_config", "sample_size"))
+
+
+def check_same_text(first: Path, second: Path) -> None:
+    """Raises CascadeError unless two models have the same tokenizer and text encoder, byte for byte."""
+    for folder, pattern in (("tokenizer", "tokenizer.json"), ("text_encoder", "*.safetensors")):
+        names = sorted(file.name for file in (first / folder).glob(pattern))
+        if names != sorted(file.name for file in (second / folder).glob(pattern)) or any(
+            not filecmp.cmp(first / folder / name, second / folder / name, shallow=False) for name in names
+        ):
+            raise CascadeError(
+                f"{second} was trained with another text encoder than {first}; train its super-resolution on that base"
+            )
+
+
+def read_index(model: Path) -> dict[str, Any]:
+    """What a model consists of: components that are there by name, and its own class and version."""
+    return {key: value for key, value in read_json(model / INDEX).items() if value != [None, None]}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        CascadeError: missing or damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CascadeError(f"{path} is missing or damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise CascadeError(f"{path} is damaged: it holds no JSON object")
+    return content
+
+
+def entry(path: Path, *keys: str) -> Any:
+    """A value inside a JSON file.
+
+    Raises:
+        CascadeError: the file is missing or damaged, or has no such value.
+    """
+    value: Any = read_json(path)
+    for key in keys:
+        if not isinstance(value, dict) or key not in value:
+            raise CascadeError(f"{path} is damaged: it holds no {'.'.join(keys)}")
+        value = value[key]
+    return value
+
+
+def _class_of(component: Path) -> str:
+    """Name of a saved component's class."""
+    configs = [component / name for name in ("config.json", "scheduler_config.json") if (component / name).is_file()]
+    if not configs:
+        raise CascadeError(f"{component.parent} has no {component.name}")
+    return str(entry(configs[0], "_class_name"))
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""The studio: a web page on which instructions are written, pictures dropped and drawings watched."""
