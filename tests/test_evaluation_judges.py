@@ -224,6 +224,6 @@ def test_faults_change_pictures_as_they_say(builtin_pack):
     _, renders = plain_renders(builtin_pack, "train", 12, 8)
     pictures = [picture.image for picture in renders]
     for seed, (one, two) in enumerate(itertools.pairwise(pictures)):
-        ruined = ruin(one, two, np.random.default_rng(seed))
+        ruined, _ = ruin(one, two, renders[seed].mask, np.random.default_rng(seed))
         assert ruined.shape == one.shape and np.abs(ruined.astype(int) - one).mean() > 1
         assert np.array_equal(reduced(one, 64), one) and not np.array_equal(reduced(one, 32), one)

@@ -20,7 +20,7 @@ from ..world.faces import HATS
 from .cases import SuiteCase
 from .judges.edges import edge_f1
 from .judges.extractor import Extracted, count_fidelity, depth_fidelity, shipped_extractor
-from .judges.glyph_templates import PORTRAIT
+from .judges.glyph_templates import PORTRAIT, SEVERAL, Pose
 from .judges.identity import IdentityJudge
 from .judges.mask import mask_iou, shipped_mask_judge
 from .judges.overview import Overview, shipped_overview_judge
@@ -52,13 +52,14 @@ class PackJudges:
     """The judges that depend on the glyphs.
 
     Attributes:
-        templates: single subjects in plain pictures.
-        synthesis: the others.
+        single, several: one subject, or two, in plain pictures.
+        synthesis: subjects in styled pictures.
         style: which style.
         faces: portraits.
     """
 
-    templates: IdentityJudge
+    single: IdentityJudge
+    several: IdentityJudge
     synthesis: SynthesisJudge
     style: StyleJudge
     faces: IdentityJudge
@@ -69,6 +70,7 @@ def pack_judges(pack: GlyphPack) -> PackJudges:
     """The judges of a pack; made once, in about twenty seconds."""
     return PackJudges(
         IdentityJudge(pack),
+        IdentityJudge(pack, grid=SEVERAL),
         SynthesisJudge(pack),
         StyleJudge.calibrated(pack, sizes_px=(JUDGE_SIZE_PX, _SMALL_PX)),
         IdentityJudge(Portraits(), grid=PORTRAIT),
@@ -128,11 +130,19 @@ class PictureSet:
         return self._sights[same]
 
     def identity(self, index: int, scene: Scene, subject: int, candidates: Sequence[str]) -> float:
-        """Share of the right candidate, 0..1: by templates where a plain scene has one subject, else by synthesis."""
-        place = list(candidates).index(scene.glyphs[subject])
-        if len(scene.subjects) == 1 and scene.style.name == STYLE_NAMES[0]:
-            return float(self.judges.templates.shares(self.pictures[index], candidates)[place])
-        return float(self.sight(index, scene, subject, candidates).shares[place])
+        """Share of the right candidate, 0..1: by templates in plain pictures, by synthesis in styled ones."""
+        right = list(candidates).index(scene.glyphs[subject])
+        if scene.style.name != STYLE_NAMES[0]:
+            return float(self.sight(index, scene, subject, candidates).shares[right])
+        templates = self.judges.single if len(scene.subjects) == 1 else self.judges.several
+        return float(templates.shares(self.pictures[index], candidates)[right])
+
+    def place(self, index: int, scene: Scene, subject: int, candidates: Sequence[str]) -> Pose:
+        """Where the right glyph fits best, by the same judges."""
+        glyph = scene.glyphs[subject]
+        if scene.style.name != STYLE_NAMES[0]:
+            return self.sight(index, scene, subject, candidates).poses[list(candidates).index(glyph)]
+        return self.judges.several.find(self.pictures[index], glyph)
 
 
 def read(condition: Condition, pictures: PictureSet, cases: Sequence[SuiteCase]) -> list[Reading | None]:
@@ -196,11 +206,8 @@ def _ground(pictures: PictureSet, index: int, case: SuiteCase, _: int) -> Readin
 def _relation(pictures: PictureSet, index: int, case: SuiteCase, _: int) -> Reading:
     """Whether the places where the two glyphs fit best stand as asked; half sure where they are one place."""
     scene = case.world.scene
-    poses = []
-    for subject, glyph in enumerate(scene.glyphs[:2]):
-        candidates = case.candidates_for(subject)
-        poses.append(pictures.sight(index, scene, subject, candidates).poses[candidates.index(glyph)])
-    across, down = poses[1].x - poses[0].x, poses[1].y - poses[0].y
+    one, two = (pictures.place(index, scene, subject, case.candidates_for(subject)) for subject in range(2))
+    across, down = two.x - one.x, two.y - one.y
     ahead = {
         "next to": abs(across) - abs(down),
         "left of": across - abs(down),

@@ -114,7 +114,7 @@ def judge(
     """
     opened = PictureSet(pictures, pack)
     columns = {condition.name: read(condition, opened, cases) for condition in task.conditions}
-    realism = true_features(pack, min(len(pictures[0]), JUDGE_SIZE_PX)).realism(opened.overview.features)
+    realism = true_features(pack, min(len(pictures[0]), JUDGE_SIZE_PX)).realism(opened.overview.quality)
     verdicts = []
     for index in range(len(cases)):
         found = {name: readings[index] for name, readings in columns.items()}

@@ -75,6 +75,10 @@ class IdentityJudge:
         shares = np.exp((scores - scores.max()) / _SHARPNESS)
         return shares / shares.sum()
 
+    def find(self, picture: np.ndarray, glyph: str) -> Pose:
+        """Where a glyph fits a picture best, uint8 [S, S, 3], if it is there at all."""
+        return search(picture, [self._templates(glyph)], self.grid)[0].pose
+
     def _best_fit(self, picture: np.ndarray, glyph: str, pose: Pose) -> float:
         """Best fit near a pose, by trying one change at a time with ever smaller steps."""
         blur_px = max(_BLURS_PX, key=lambda blur_px: self._fit(picture, glyph, pose, blur_px))

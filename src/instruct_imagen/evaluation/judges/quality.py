@@ -104,7 +104,7 @@ def true_features(pack: GlyphPack, size_px: int) -> TrueFeatures:
     rng = np.random.default_rng(SEED)
     source = AllScenes(pack)
     drawn = [source.draw(rng)[1].image for _ in range(NUM_TRUE)]
-    return TrueFeatures.of(shipped_overview_judge().look(at_size(drawn, size_px)).features)
+    return TrueFeatures.of(shipped_overview_judge().look(at_size(drawn, size_px)).quality)
 
 
 def at_size(pictures: Sequence[np.ndarray], size_px: int) -> list[np.ndarray]:

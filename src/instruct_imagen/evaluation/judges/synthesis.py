@@ -1,11 +1,11 @@
-"""Subject judge for styled pictures and for two subjects: which candidate explains a picture, drawn anew as asked.
+"""Subject judge for styled pictures: which candidate explains a picture, drawn anew as asked.
 
 features: for every candidate, places where its silhouette fits the subjects that the extractor finds; statistic: how
 far the whole scene, with the candidate there, over the asked ground and in the asked style, is from the picture, both
 blurred so that the chance of a texture does not count; number: the candidates' shares of the likelihood.
 
-Templates in plain colours (`identity`) read single subjects in plain pictures better still, whatever the ground; in
-styled ones they are lost. docs/evaluation.md has the figures. Nothing is learned but the extractor, so held-out glyphs
+Templates in plain colours (`identity`) read plain pictures as well or better, whatever the ground; in styled ones they
+are lost. docs/evaluation.md has the figures. Nothing is learned but the extractor, so held-out glyphs
 are judged as well as any others.
 """
 

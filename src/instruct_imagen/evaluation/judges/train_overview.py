@@ -28,15 +28,16 @@ from ...world import (
 from ..pictures import JUDGE_SIZE_PX
 from .nets import as_input
 from .overview import COLOUR_PARAMS, OVERVIEW_FILE, OverviewNet
-from .spoiling import ruin
-from .train_extractor import faulty
+from .spoiling import RUINS, reduced, ruin, spoil
+from .train_extractor import REDUCED_PX
 from .training import Recipe
 
 IGNORED = -100
+FAULTS = ("none", "light", *RUINS)
 _BATCH = 16
 _PORTRAIT_SHARE = 0.1
 _STYLED_SHARE = 0.5
-_RUINED_SHARE = 0.15
+_RUINED_SHARE = 0.25
 
 
 class AllScenes:
@@ -89,34 +90,43 @@ def draw_batches(pack: GlyphPack, rng: np.random.Generator) -> Iterator[tuple[Te
     """Batches without end; each set of scenes makes two, one of them mirrored, with other faults.
 
     Yields:
-        Pictures, float [B, 3, 64, 64] in -1..1; labels, int64 [B, 4]; damage, float [B, 2]. Ruined pictures have no
-        labels but their damage.
+        Pictures, float [B, 3, 64, 64] in -1..1; labels, int64 [B, 4]; fault, int64 [B]; damage, float [B, 2]. Ruined
+        pictures have no labels but fault and damage.
     """
     source = AllScenes(pack)
     while True:
         drawn = [source.draw(rng) for _ in range(_BATCH)]
         labels = [labels_of(scene) for scene, _ in drawn]
         true = [picture.image for _, picture in drawn]
+        masks = [picture.mask for _, picture in drawn]
         for mirrored in (False, True):
-            seen, wanted = [], []
+            seen, wanted, faults, damage = [], [], [], []
             for index, known in enumerate(labels):
-                ruined = rng.random() < _RUINED_SHARE
-                seen.append(ruin(true[index], true[index - 1], rng) if ruined else faulty(true[index], rng))
-                wanted.append(np.full_like(known, IGNORED) if ruined else known)
-            damage = np.stack([damage_of(*pair) for pair in zip(seen, true, strict=True)])
+                start = reduced(true[index], REDUCED_PX) if rng.random() < 0.5 else true[index]
+                if rng.random() < _RUINED_SHARE:
+                    picture, fault = ruin(start, true[index - 1], masks[index], rng)
+                    known = np.full_like(known, IGNORED)
+                else:
+                    picture = spoil(start, rng)
+                    fault = "none" if picture is start else "light"
+                seen.append(picture)
+                wanted.append(known)
+                faults.append(FAULTS.index(fault))
+                damage.append(damage_of(picture, start))
             pictures = as_input(seen)
             yield (
                 pictures.flip(-1) if mirrored else pictures,
                 torch.from_numpy(np.stack(wanted)),
-                torch.from_numpy(damage),
+                torch.tensor(faults),
+                torch.from_numpy(np.stack(damage)),
             )
 
 
 def _loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-    pictures, labels, damage = batch
+    pictures, labels, faults, damage = batch
     with autocast("cpu"):
         found = net(pictures)
-    loss = 2 * mse_loss(found.damage.float(), damage)
+    loss = cross_entropy(found.faults.float(), faults) + 2 * mse_loss(found.damage.float(), damage)
     heads = (found.styles, found.grounds, found.colours[:, 0], found.colours[:, 1])
     for weight, logits, wanted in zip((1.0, 1.0, 0.5, 0.5), heads, labels.unbind(1), strict=True):
         if (wanted != IGNORED).any():
