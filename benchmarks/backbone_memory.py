@@ -55,7 +55,7 @@ def sample(networks: Networks) -> None:
 def train(networks: Networks, name: str) -> None:
     """Two steps on one example, with AdamW and a moving average."""
     stage = StageConfig("stage2", 2)
-    module = TrainingModule(networks.unet, networks.text_encoder, build_scheduler(PRESETS[name].model), stage)
+    module = TrainingModule(networks.unet, networks.text_encoder, build_scheduler(PRESETS[name].built), stage)
     named = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
     optimizer = make_optimizer(stage, named)
     average = [p.detach().clone() for _, p in named]

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from instruct_imagen.cascade import CascadeError, copy_base, join, read_index
+from instruct_imagen.cascade import CascadeError, check_same_text, copy_base, join, read_index
 from instruct_imagen.instruction import Instruction
 from instruct_imagen.packaging import main, model_card, package
 from instruct_imagen.pipeline import InstructImagenPipeline
 from instruct_imagen.presets import get_preset, preset_to_dict
+from instruct_imagen.text import load_tokenizer
 
 SCORE = {"figure": 0.5, "ceiling": 0.9, "ceiling_at_size": 0.8, "floor": 0.1, "count": 4, "interval": [0.25, 0.75]}
 
@@ -56,6 +57,19 @@ def test_a_base_and_a_super_resolution_join(parts_on_disk, cascade, tmp_path: Pa
     copy_base(out, tmp_path / "alone")
     assert "super_resolution" not in read_index(tmp_path / "alone")
     assert InstructImagenPipeline.from_pretrained(tmp_path / "alone").output_size_px == 32
+
+
+def test_a_tokenizer_that_was_used_before_it_was_saved_is_the_same(parts_on_disk):
+    base, second = parts_on_disk
+    tokenizer = load_tokenizer(base / "tokenizer")
+    tokenizer(["a fox", "a red fox on a beach"], padding=True, truncation=True, max_length=4)
+    tokenizer.save_pretrained(second / "tokenizer")
+    saved = [json.loads((model / "tokenizer" / "tokenizer.json").read_text()) for model in parts_on_disk]
+    assert saved[0] != saved[1]
+    check_same_text(base, second)
+    (second / "tokenizer" / "tokenizer.json").write_text(json.dumps({**saved[1], "version": "2.0"}))
+    with pytest.raises(CascadeError, match="another text encoder"):
+        check_same_text(base, second)
 
 
 def damage_text(base: Path, second: Path) -> None:

@@ -13,19 +13,21 @@ from PIL import Image
 from instruct_imagen.cli import _parser, main, parse_reference
 
 OPTIONS = {
-    "generate": "--device --dtype --enlarge --guidance --help --image-guidance --json --model --noise-level "
+    "generate": "--device --dtype --enlarge --guidance --help --image-guidance --json --lora --model --noise-level "
     "--num-images --offload --out --quiet --ref --sampler --seed --size --sr-steps --stages --steps",
-    "demo": "--device --dtype --help --model --offload --out --pack --quiet --stages --steps",
-    "train": "--data --help --init --minutes --out --preset --quiet --resume --seed --set --steps",
+    "demo": "--device --dtype --help --lora --model --offload --out --pack --quiet --stages --steps",
+    "train": "--data --help --init --minutes --out --preset --quiet --resume --seed --set --steps --tracker",
+    "finetune": "--batch-size --full --help --learning-rate --minutes --model --out --quiet --rank --resume --seed "
+    "--set --steps --tracker",
     "import": "--download --dtype --estimate --help --out --quiet --super-resolution --variant",
     "serve": "--alias --allow-anonymous --allow-url-references --batch --engine --exact --grace --help --host "
     "--keys --log-instructions --max-body --max-images --max-megapixels --max-replicas --max-size "
     "--max-steps --min-replicas --model --model-name --picture-dir --port --public-url --queue --quiet "
     "--rate --ray-address --replica-cpus --replica-gpus --size --steps --watermark",
-    "studio": "--depth-model --device --dtype --edge-model --help --host --keep --mask-model --model --offload --pack "
-    "--port --quiet --stages --steps",
+    "studio": "--depth-model --device --dtype --edge-model --help --host --keep --lora --mask-model --model --offload "
+    "--pack --port --quiet --stages --steps",
     "evaluate": "--clip --count --data --depth-model --device --dino --download --dtype --export --guidance --help "
-    "--image-guidance --images --judge-model --model --name --offload --out --quiet --stages --steps "
+    "--image-guidance --images --judge-model --lora --model --name --offload --out --quiet --stages --steps "
     "--suite",
     "data templates": "--help --quiet --split",
     "data build": "--count --depth-model --download --edge-model --embedder --engine --examples-per-picture --help "

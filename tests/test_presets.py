@@ -12,6 +12,8 @@ import pytest
 import instruct_imagen
 from instruct_imagen.presets import (
     PRESETS,
+    AdaptedModel,
+    ExecutionConfig,
     LowResolutionConfig,
     ModelConfig,
     Preset,
@@ -79,7 +81,9 @@ def test_a_damaged_description_is_refused():
         preset_from_dict({"name": "x"})
 
 
-@pytest.mark.parametrize("config", [Preset, ModelConfig, LowResolutionConfig, StageConfig, TextEncoderConfig])
+@pytest.mark.parametrize(
+    "config", [Preset, ModelConfig, AdaptedModel, LowResolutionConfig, StageConfig, TextEncoderConfig, ExecutionConfig]
+)
 def test_every_field_is_read_somewhere(config: type):
     root = Path(instruct_imagen.__file__).parent
     sources = "\n".join(file.read_text() for file in root.rglob("*.py") if file.name != "presets.py")

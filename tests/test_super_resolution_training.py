@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from training_runs import newest_tensors
 
 from instruct_imagen.cascade import CascadeError
 from instruct_imagen.conditioning import image_to_tensor
@@ -23,9 +24,10 @@ from instruct_imagen.pipeline import InstructImagenPipeline, ModelError
 from instruct_imagen.presets import LowResolutionConfig, Preset, PresetError, get_preset
 from instruct_imagen.text import load_tokenizer
 from instruct_imagen.training.augmentation import draw_small_picture
-from instruct_imagen.training.checkpoint import list_checkpoints, read_position
+from instruct_imagen.training.beginning import BeginningError
+from instruct_imagen.training.checkpoint import read_position
 from instruct_imagen.training.loader import Collate, StageDataset
-from instruct_imagen.training.trainer import Trainer, TrainingError
+from instruct_imagen.training.trainer import Trainer
 
 GOLDEN_LOSSES = (0.4235, 0.4554, 0.3306, 0.3448)
 
@@ -34,12 +36,6 @@ def preset(base: Path, *overrides: str) -> Preset:
     chosen = get_preset("debug-sr", [f"base={base}", *overrides])
     few = replace(chosen.data, super_resolution=(MixtureEntry("subject", 0.5), MixtureEntry("edit", 0.5)))
     return replace(chosen, data=few, stages=(replace(chosen.stages[0], optimizer="muon"),))
-
-
-def newest_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    newest = list_checkpoints(folder / "checkpoints")[0]
-    names = ("weights", "ema", "optimizer")
-    return {f"{name}/{k}": v for name in names for k, v in load_file(newest / f"{name}.safetensors").items()}
 
 
 def picture(seed: int = 0, side: int = 64) -> Image.Image:
@@ -76,9 +72,9 @@ def test_the_export_is_the_cascade_of_the_base_and_the_new_network(trained, mode
     assert cascade(Instruction("a red star"), 2).images[0].size == (64, 64)
     for name, value in cascade.unet.state_dict().items():
         assert torch.equal(value, pipeline.unet.state_dict()[name]), name
-    average = load_file(list_checkpoints(trained[0] / "checkpoints")[0] / "ema.safetensors")
+    average = newest_tensors(trained[0])
     for name, value in cascade.super_resolution.state_dict().items():
-        assert torch.equal(value, average[f"unet.{name}"].bfloat16().float()), name
+        assert torch.equal(value, average[f"average.unet.{name}"].bfloat16().float()), name
     position, trained_preset = read_position(folder / "super_resolution", "training.json")
     assert (position.total_steps, trained_preset.name) == (4, "debug-sr")
     lines = (folder / "super_resolution" / "validation.jsonl").read_text().splitlines()
@@ -93,7 +89,7 @@ def test_the_text_encoder_stays_the_bases(trained, model_folder: Path):
     base = load_file(model_folder / "text_encoder" / "model.safetensors")
     weights = newest_tensors(trained[0])
     for name, value in base.items():
-        assert torch.equal(weights[f"weights/text_encoder.{name}"], value), name
+        assert torch.equal(weights[f"weights.text_encoder.{name}"], value), name
 
 
 def test_resuming_continues_exactly(trained, model_folder: Path, tmp_path: Path):
@@ -121,9 +117,9 @@ def test_a_run_goes_on_from_an_exported_cascade(trained, model_folder: Path, tmp
     for name, value in trainer.parts.unet.state_dict().items():
         assert torch.equal(value, exported[name].float()), name
     assert (tmp_path / "further" / "validation.jsonl").is_file()
-    with pytest.raises(TrainingError, match="not a model of preset"):
+    with pytest.raises(BeginningError, match="not a model of preset"):
         Trainer(preset(model_folder, "model.head_dim=8"), tmp_path / "other", init=trained[0] / "pipeline")
-    with pytest.raises(TrainingError, match="does not say where its training stood"):
+    with pytest.raises(BeginningError, match="does not say where its training stood"):
         Trainer(preset(model_folder), tmp_path / "other", init=model_folder)
 
 

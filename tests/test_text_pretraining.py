@@ -103,7 +103,7 @@ def test_a_length_that_says_nothing_is_refused(tokenizer, length):
 
 def test_a_new_run_begins_with_the_words_and_a_resumed_one_does_not(tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr("instruct_imagen.training.trainer.train_text_encoder", lambda *a, **k: calls.append(k))
+    monkeypatch.setattr("instruct_imagen.training.beginning.train_text_encoder", lambda *a, **k: calls.append(k))
     preset = get_preset("debug", ["text_steps=5"])
     Trainer(preset, tmp_path / "run", seed=2).run(max_steps=1)
     assert calls == [{"steps": 5, "seed": 2}]

@@ -13,6 +13,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from diffusers import DiffusionPipeline
+
 from .errors import UserError
 
 SECOND_NETWORK = "super_resolution"
@@ -88,29 +90,77 @@ def join(base: Path, second: Path, out: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def check_fit(base: Path, low_res_px: int) -> None:
-    """Raises CascadeError unless a base model draws pictures of the size that is enlarged."""
-    size_px = picture_size(base / "unet")
-    if size_px != low_res_px:
-        raise CascadeError(f"the base model {base} draws {size_px} pixels, but {low_res_px} are enlarged")
+def replace_base(model: Path, out: Path, pipeline: DiffusionPipeline) -> None:
+    """Writes a model whose base network and its scheduler are those of a pipeline, and whose rest is `model`'s.
+
+    Args:
+        model: folder of the model that was adapted; its other parts, a super-resolution too, are linked, not read.
+        out: a new folder, which a failure leaves half-written.
+        pipeline: the adapted model.
+    """
+    replaced = {"unet", "scheduler", "README.md", "training.json", "validation.jsonl", INDEX}
+
+    def ignored(folder: str, _: list[str]) -> set[str]:
+        return replaced if Path(folder) == model else set()  # a super-resolution says itself how it was trained
+
+    shutil.copytree(model, out, copy_function=link_or_copy, ignore=ignored)
+    pipeline.unet.save_pretrained(str(out / "unet"))
+    pipeline.scheduler.save_pretrained(str(out / "scheduler"))
+    kept = ("scheduler", "default_steps", "default_guidance")
+    _write_json(out / INDEX, {**read_index(model), **{name: pipeline.config[name] for name in kept}})
+
+
+def sizes(base: Path) -> tuple[int, tuple[int, int, int]]:
+    """Side of a base model's pictures; channels and sides of what it denoises, which a VAE may make smaller.
+
+    Raises:
+        CascadeError: there is no base network, or a configuration is missing or damaged.
+    """
+    index = read_index(base)
+    if index.get("unet", [None])[0] is None:
+        raise CascadeError(f"{base} has no base network")
+    config, factor = base / "unet" / "config.json", 1
+    if index.get("vae", [None])[0] is not None:
+        factor = 2 ** (len(entry(base / "vae" / "config.json", "block_out_channels")) - 1)
+    side = picture_size(base / "unet")
+    channels = entry(config, "backbone_config", "in_channels") // entry(config, "patch_size") ** 2
+    return side * factor, (channels, side, side)
 
 
 def picture_size(network: Path) -> int:
-    """Side in pixels of the pictures of a saved network."""
+    """Side in pixels, or in latents, of what a saved network denoises."""
     config = network / "config.json"
     return int(entry(config, "patch_size") * entry(config, "backbone_config", "sample_size"))
 
 
+def check_fit(base: Path, low_res_px: int) -> None:
+    """Raises CascadeError unless a base model draws pictures of the size that is enlarged."""
+    size_px, _ = sizes(base)
+    if size_px != low_res_px:
+        raise CascadeError(f"the base model {base} draws {size_px} pixels, but {low_res_px} are enlarged")
+
+
 def check_same_text(first: Path, second: Path) -> None:
-    """Raises CascadeError unless two models have the same tokenizer and text encoder, byte for byte."""
-    for folder, pattern in (("tokenizer", "tokenizer.json"), ("text_encoder", "*.safetensors")):
-        names = sorted(file.name for file in (first / folder).glob(pattern))
-        if names != sorted(file.name for file in (second / folder).glob(pattern)) or any(
-            not filecmp.cmp(first / folder / name, second / folder / name, shallow=False) for name in names
-        ):
-            raise CascadeError(
-                f"{second} was trained with another text encoder than {first}; train its super-resolution on that base"
-            )
+    """Raises CascadeError unless two models have the same tokenizer and, byte for byte, the same text encoder."""
+    tokenizers = [_tokenizer_of(model) for model in (first, second)]
+    names = sorted(file.name for file in (first / "text_encoder").glob("*.safetensors"))
+    if (
+        tokenizers[0] != tokenizers[1]
+        or names != sorted(file.name for file in (second / "text_encoder").glob("*.safetensors"))
+        or any(
+            not filecmp.cmp(first / "text_encoder" / name, second / "text_encoder" / name, shallow=False)
+            for name in names
+        )
+    ):
+        raise CascadeError(
+            f"{second} was trained with another text encoder than {first}; train its super-resolution on that base"
+        )
+
+
+def _tokenizer_of(model: Path) -> dict[str, Any]:
+    """A model's tokenizer, without how it was last called, which a saved one holds, too."""
+    content = read_json(model / "tokenizer" / "tokenizer.json")
+    return {key: value for key, value in content.items() if key not in ("truncation", "padding")}
 
 
 def read_index(model: Path) -> dict[str, Any]:

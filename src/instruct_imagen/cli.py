@@ -1,4 +1,4 @@
-"""The command line: instruct-imagen generate | demo | data | train | import | evaluate | rate | serve | studio.
+"""The command line: instruct-imagen generate | demo | data | train | finetune | import | evaluate | rate | serve | ...
 
 Bad input ends with exit code 2 and one sentence that says what to mend; Ctrl-C with 130.
 """
@@ -6,7 +6,6 @@ Bad input ends with exit code 2 and one sentence that says what to mend; Ctrl-C 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import logging
 import os
 import re
@@ -14,13 +13,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .arguments import DTYPES, natural, positive, positive_number, share
+from .arguments import DTYPES, natural, positive, share
 from .cli_data import add_data
 from .cli_evaluate import add_evaluate
 from .cli_import import add_import
 from .cli_rate import add_rate
 from .cli_serve import add_serve
 from .cli_studio import add_studio
+from .cli_train import add_train
 from .errors import UserError
 
 _MARKER_PREFIX = re.compile(r"([1-9][0-9]*):(.*)", re.DOTALL)
@@ -55,9 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="instruct-imagen", description=__doc__.splitlines()[0])
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    added = [add(commands) for add in (_add_generate, _add_demo, _add_train, add_import, add_serve)]
+    added = [add(commands) for add in (_add_generate, _add_demo, add_import, add_serve)]
     added += [add(commands, _add_model_options) for add in (add_evaluate, add_studio)]
-    for command in (*added, *add_data(commands), *add_rate(commands)):
+    for command in (*added, *add_train(commands), *add_data(commands), *add_rate(commands)):
         command.add_argument("--quiet", action="store_true", help="no progress, only errors")
     return parser
 
@@ -65,6 +65,13 @@ def _parser() -> argparse.ArgumentParser:
 def _add_model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--model", default="instruct-imagen-nano", metavar="NAME_OR_PATH", help="shipped model or folder (%(default)s)"
+    )
+    command.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="DIR[=SCALE]",
+        help="an adapter that fine-tuning has written, as strong as SCALE (1); may be repeated",
     )
     command.add_argument(
         "--steps", type=positive, metavar="N", help="denoising steps (the model's own, 24; the paper's sampler: 256)"
@@ -117,31 +124,6 @@ def _add_demo(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     return command
 
 
-def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    command = commands.add_parser("train", help="train a preset's stages")
-    command.add_argument(
-        "--preset", required=True, metavar="NAME", help="debug, nano, small or paper; with -sr: its super-resolution"
-    )
-    command.add_argument("--out", type=Path, required=True, metavar="DIR")
-    command.add_argument("--seed", type=natural, default=0)
-    command.add_argument("--steps", type=positive, metavar="N", help="stop after so many further steps")
-    command.add_argument("--minutes", type=positive_number, metavar="M", help="stop after so many minutes")
-    command.add_argument("--resume", choices=("latest",), help="continue from the newest good checkpoint in DIR")
-    command.add_argument("--data", type=Path, metavar="FILE", help="JSON recipe of what each stage is trained on")
-    command.add_argument(
-        "--init", metavar="MODEL", help="without a checkpoint, go on from this model, where its training stood"
-    )
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a preset field, such as stages.0.steps=100",
-    )
-    command.set_defaults(run=_train)
-    return command
-
-
 def parse_reference(argument: str) -> tuple[int | None, str, str]:
     """Splits `[N:]PATH[=TEXT]` into marker or None, path and text.
 
@@ -154,6 +136,21 @@ def parse_reference(argument: str) -> tuple[int | None, str, str]:
         return marker, rest, ""
     end = next((place for place in ends if Path(rest[:place]).is_file()), ends[0])
     return marker, rest[:end], rest[end + 1 :]
+
+
+def parse_adapter(argument: str) -> tuple[str, float]:
+    """Splits `DIR[=SCALE]`.
+
+    Raises:
+        UsageError: the scale is no number.
+    """
+    folder, separator, scale = argument.rpartition("=")
+    if not separator or Path(argument).is_dir():
+        return argument, 1.0
+    try:
+        return folder, float(scale)
+    except ValueError:
+        raise UsageError(f"--lora {argument}: {scale!r} is not a number; write DIR=0.8, say") from None
 
 
 def _read_instruction(options: argparse.Namespace):
@@ -186,6 +183,8 @@ def load_pipeline(options: argparse.Namespace):
 
     hide_loading_bars()
     pipeline = InstructImagenPipeline.from_pretrained(options.model, dtype=getattr(torch, options.dtype))
+    for folder, scale in map(parse_adapter, options.lora):
+        pipeline.load_lora(folder, scale)
     pipeline.set_progress_bar_config(disable=options.quiet, leave=False)
     place(pipeline, options.device, options.offload)
     return pipeline
@@ -267,23 +266,6 @@ def _demo(options: argparse.Namespace) -> None:
     pipeline = load_pipeline(options)
     result = run_demo(pipeline, options.out, options.steps, options.pack, options.stages)
     print(f"{result.sheet}: {result.num_images} pictures, {result.seconds_per_image:.2f} s each")
-
-
-def _train(options: argparse.Namespace) -> None:
-    from .data.recipe import read_recipe
-    from .pipeline import resolve_model
-    from .presets import get_preset
-    from .training.trainer import Trainer
-
-    preset = get_preset(options.preset, options.set)
-    if options.data is not None:
-        preset = dataclasses.replace(preset, data=read_recipe(options.data))
-    init = None if options.init is None else resolve_model(options.init)
-    trainer = Trainer(preset, options.out, options.seed, options.resume is not None, init)
-    position = trainer.run(options.steps, options.minutes)
-    done = position.stage_index == len(preset.stages)
-    state = "complete" if done else f"in {preset.stages[position.stage_index].stage} at step {position.step}"
-    print(f"{options.out}: {state}, {position.total_steps} steps in all")
 
 
 if __name__ == "__main__":

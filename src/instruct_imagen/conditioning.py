@@ -7,7 +7,7 @@ References are ragged: each is encoded once, in one batch over all instructions,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
-from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from .cache import KeyValueCache, concat_padded, repeat_rows
@@ -146,7 +145,7 @@ class ConditioningEncoder:
         vae: of a latent backbone; it encodes the references before the U-Net does.
     """
 
-    def __init__(self, text_encoder: nn.Module, unet: InstructUNet, vae: AutoencoderKL | None = None):
+    def __init__(self, text_encoder: Callable[..., Any], unet: InstructUNet, vae: AutoencoderKL | None = None):
         self.text_encoder = text_encoder
         self.unet = unet
         self.vae = vae
@@ -170,14 +169,13 @@ class ConditioningEncoder:
 
     def _encode_text(self, ids: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
         """States [B, L, E]; those of padding are zero where the network does not read them."""
-        config: Any = self.text_encoder.config
+        config: Any = self.text_encoder.config  # type: ignore[attr-defined]
         # CLIP reads padding, unless its configuration says otherwise; its attention is causal, so words do not see it.
         masked = config.model_type != "clip_text_model" or getattr(config, "use_attention_mask", False)
         mask = words.long() if masked else None
         states = self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        if self.unet.config.text_tokens is not None:
-            return states
-        return states * words[..., None].to(states.dtype)
+        states = states.to(self.unet.dtype)  # a large frozen encoder may compute in less
+        return states if self.unet.config.text_tokens is not None else states * words[..., None].to(states.dtype)
 
     @staticmethod
     def _place(features: torch.Tensor, batch: PromptBatch, num_rows: int) -> tuple[torch.Tensor, torch.Tensor]:

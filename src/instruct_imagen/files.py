@@ -40,7 +40,7 @@ def make_folder(path: Path) -> Path:
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a temporary path beside `path`, then renames it into place; on an error nothing stays."""
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")  # others may write the same file
     try:
         write(partial)
         os.replace(partial, path)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from diffusers import DDPMScheduler
-from transformers import PreTrainedTokenizerBase, T5Config, T5EncoderModel
+from diffusers import AutoencoderKL, DDPMScheduler
+from transformers import CLIPTextModel, PreTrainedTokenizerBase, T5Config, T5EncoderModel
 
 from .presets import ModelConfig, TextEncoderConfig
 from .super_resolution import SuperResolutionUNet
@@ -87,12 +88,24 @@ def build_scheduler(config: ModelConfig) -> DDPMScheduler:
 
 @dataclass
 class ModelParts:
-    """The parts of one stage of the cascade; what the pipeline is made of. `unet` may be a `SuperResolutionUNet`."""
+    """The parts of one stage of the cascade; what the pipeline is made of.
+
+    Attributes:
+        unet: the network; of the second stage a `SuperResolutionUNet`.
+        text_encoder, tokenizer: before it.
+        scheduler: the noise that it is trained with.
+        vae: of a latent model.
+        guidance: scale that samples are drawn with.
+        folder: of the model that is adapted; its text encoder and VAE stay as they lie there.
+    """
 
     unet: InstructUNet
-    text_encoder: T5EncoderModel
+    text_encoder: T5EncoderModel | CLIPTextModel
     tokenizer: PreTrainedTokenizerBase
     scheduler: DDPMScheduler
+    vae: AutoencoderKL | None = None
+    guidance: float = 3.0
+    folder: Path | None = None
 
 
 def build_model(

@@ -32,6 +32,7 @@ from .errors import UserError
 from .guidance import ConstantGuidance, Guidance
 from .instruction import Instruction
 from .latents import pixels_per_sample, to_pixels
+from .lora import load_adapter
 from .sampling import Request, encode_branches
 from .schedulers import ddpm_scheduler, fast_scheduler
 from .super_resolution import LowResolution, SuperResolutionOptions, SuperResolutionUNet
@@ -177,6 +178,16 @@ class InstructImagenPipeline(DiffusionPipeline):
         Super-resolution keeps its scheduler: of its sampling the paper says nothing.
         """
         self.scheduler = ddpm_scheduler(self.scheduler.config, bounded=self.vae is None)
+
+    def load_lora(self, folder: str | Path, scale: float = 1.0) -> None:
+        """Adds a LoRA adapter to the base network, see `lora.load_adapter`.
+
+        Raises:
+            ModelError: there is no base network.
+        """
+        if self.unet is None:
+            raise ModelError("this model has no base network, which an adapter would change")
+        load_adapter(self.unet, Path(folder), scale)
 
     @torch.no_grad()
     def __call__(

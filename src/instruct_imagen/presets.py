@@ -22,7 +22,10 @@ from .errors import UserError
 
 StageName = Literal["pretrain", "stage1", "stage2", "super_resolution"]
 PredictionType = Literal["sample", "v_prediction", "epsilon"]
-OptimizerName = Literal["muon", "adamw", "adafactor"]
+OptimizerName = Literal["muon", "adamw", "adafactor", "adamw8bit"]
+PrecisionName = Literal["auto", "bfloat16", "float32"]
+ParallelName = Literal["ddp", "fsdp"]
+TrackerName = Literal["tensorboard", "wandb"]
 ContextPlaces = Literal["none", "lowest", "middle", "all"]
 
 
@@ -95,6 +98,29 @@ class ModelConfig:
     low_res: LowResolutionConfig | None = None
     text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
 
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        """Channels and sides of what is denoised."""
+        return 3, self.size_px, self.size_px
+
+
+@dataclass(frozen=True)
+class AdaptedModel:
+    """What a run that adapts `Preset.base` knows of that model beforehand; filled in from its folder.
+
+    Attributes:
+        size_px: side of its pictures.
+        sample_shape: channels and sides of what its network denoises: the pictures, or a VAE's latents.
+    """
+
+    size_px: int = 0
+    sample_shape: tuple[int, int, int] = (0, 0, 0)
+
+    @property
+    def low_res(self) -> None:
+        """Only base models are adapted."""
+        return None
+
 
 @dataclass(frozen=True)
 class StageConfig:
@@ -112,6 +138,8 @@ class StageConfig:
         drop_both, drop_context: condition dropout (A.2.2: 10 % and another 10 %).
         max_loss_weight: cap of the weight that turns an error of the clean picture into one of v.
         train_text_encoder: only in pre-training.
+        lora_rank: train low-rank adapters of this rank on the attention and context layers, nothing else (0: the
+            network itself).
     """
 
     stage: StageName
@@ -131,6 +159,32 @@ class StageConfig:
     drop_context: float = 0.1
     max_loss_weight: float = 6.0
     train_text_encoder: bool = False
+    lora_rank: int = 0
+
+
+@dataclass(frozen=True)
+class ExecutionConfig:
+    """How a run is computed. Nothing here changes what is learnt, but for rounding.
+
+    Attributes:
+        precision: auto is bfloat16 autocast where the device is fast at it, else float32.
+        micro_batch: examples that a process puts through the network at a time; their gradients add up to those of
+            the whole batch (0: a process's whole share at once).
+        checkpoint_activations: compute the insides of residual blocks and attention layers again in the backward
+            pass instead of keeping them.
+        parallel: over several processes, ddp keeps the whole network in each, fsdp a share of its weights, average
+            and optimizer (FSDP2).
+        text_cache: where the states of texts that a frozen text encoder has read are kept: "memory", a folder, or
+            nowhere ("").
+        tracker: what losses and samples are shown in.
+    """
+
+    precision: PrecisionName = "auto"
+    micro_batch: int = 0
+    checkpoint_activations: bool = False
+    parallel: ParallelName = "ddp"
+    text_cache: str = ""
+    tracker: TrackerName = "tensorboard"
 
 
 @dataclass(frozen=True)
@@ -139,7 +193,9 @@ class Preset:
 
     Attributes:
         pack: glyph pack, see `world.load_pack`.
-        base: for super-resolution, name or folder of the base model, whose text encoder and tokenizer are used.
+        model: what is built; an `AdaptedModel` is not built but is that of `base`.
+        base: name or folder of the model that is adapted, or for super-resolution of the base model, whose text
+            encoder and tokenizer are used.
         text_steps: steps that a new text encoder learns the glyph world's words before the first stage, see
             `training.text_pretraining`; 0: none.
         data: where the examples of each stage come from.
@@ -149,15 +205,27 @@ class Preset:
     """
 
     name: str
-    model: ModelConfig
+    model: ModelConfig | AdaptedModel
     stages: tuple[StageConfig, ...]
     pack: str = "auto"
     base: str = ""
     text_steps: int = 0
     data: DataRecipe = field(default_factory=DataRecipe)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     data_workers: int = 1
     checkpoint_minutes: float = 10.0
     report_minutes: float = 30.0
+
+    @property
+    def built(self) -> ModelConfig:
+        """The model that is built.
+
+        Raises:
+            PresetError: the preset adapts one that is there.
+        """
+        if isinstance(self.model, AdaptedModel):
+            raise PresetError(f"preset {self.name!r} adapts a model and builds none")
+        return self.model
 
 
 def _three_stages(
@@ -193,6 +261,15 @@ _PAPER_OPTIMIZATION: dict[str, Any] = {
     "betas": (0.9, 0.999),
     "ema_decay": 0.9999,
     "weight_decay": 0.0,
+}
+
+_ADAPTATION: dict[str, Any] = {
+    "batch_size": 256,
+    "noise_levels": 1,
+    "learning_rate": 5e-5,
+    "warmup_steps": 2_000,
+    "betas": (0.9, 0.999),
+    "ema_decay": 0.9999,
 }
 
 PRESETS: dict[str, Preset] = {
@@ -289,6 +366,32 @@ PRESETS: dict[str, Preset] = {
         _super_resolution(500_000, **_PAPER_OPTIMIZATION),
         data_workers=16,
     ),
+    # A pretrained backbone, by both stages of §3.2; a model that draws already needs less than one that does not.
+    "adapt": Preset(
+        "adapt",
+        AdaptedModel(),
+        (StageConfig("stage1", 50_000, **_ADAPTATION), StageConfig("stage2", 100_000, **_ADAPTATION)),
+        data_workers=12,
+    ),
+    # A model that follows instructions, on a few examples of one's own.
+    "finetune": Preset(
+        "finetune",
+        AdaptedModel(),
+        (
+            StageConfig(
+                "stage2",
+                500,
+                batch_size=8,
+                learning_rate=1e-3,
+                warmup_steps=20,
+                decay_steps=100,
+                ema_decay=0.98,
+                lora_rank=16,
+            ),
+        ),
+        pack="builtin",
+        report_minutes=10.0,
+    ),
 }
 
 
@@ -361,16 +464,25 @@ def preset_from_dict(values: Mapping[str, Any]) -> Preset:
         PresetError: a field is missing or unknown.
     """
     try:
-        model = dict(values["model"])
-        model["text"] = TextEncoderConfig(**model["text"])
-        if model.get("low_res") is not None:
-            model["low_res"] = LowResolutionConfig(**model["low_res"])
-        model["channels"], model["layers_per_block"] = tuple(model["channels"]), tuple(model["layers_per_block"])
         stages = tuple(StageConfig(**{**s, "betas": tuple(s["betas"])}) for s in values["stages"])
-        data = recipe_from_dict(values.get("data", {}))
-        return Preset(**{**values, "model": ModelConfig(**model), "stages": stages, "data": data})
+        rest = {
+            "data": recipe_from_dict(values.get("data", {})),
+            "execution": ExecutionConfig(**values.get("execution", {})),
+        }
+        return Preset(**{**values, "model": _model_from_dict(values["model"]), "stages": stages, **rest})
     except (KeyError, TypeError, DataError) as error:
         raise PresetError(f"not a preset of this version: {error}") from error
+
+
+def _model_from_dict(values: Mapping[str, Any]) -> ModelConfig | AdaptedModel:
+    if "sample_shape" in values:
+        return AdaptedModel(**{**values, "sample_shape": tuple(values["sample_shape"])})
+    model = dict(values)
+    model["text"] = TextEncoderConfig(**model["text"])
+    if model.get("low_res") is not None:
+        model["low_res"] = LowResolutionConfig(**model["low_res"])
+    model["channels"], model["layers_per_block"] = tuple(model["channels"]), tuple(model["layers_per_block"])
+    return ModelConfig(**model)
 
 
 def write_preset(preset: Preset, path: Path) -> None:

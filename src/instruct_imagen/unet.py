@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.loaders import PeftAdapterMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
@@ -30,7 +31,7 @@ def masked_mean(states_BLE: torch.Tensor, mask_BL: torch.Tensor | None) -> torch
     return (states_BLE * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
-class InstructUNet(ModelMixin, ConfigMixin):
+class InstructUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
     """A denoiser conditioned on text and on a multi-modal context.
 
     Args:

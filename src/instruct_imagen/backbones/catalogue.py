@@ -76,7 +76,7 @@ class KnownModel:
 
 def preset_model(name: str) -> KnownModel:
     """The model of one of our presets."""
-    config = PRESETS[name].model
+    config = PRESETS[name].built
 
     def build() -> Networks:
         return Networks(

@@ -147,7 +147,7 @@ def _converted(model: Path, preset: Preset, out: Path) -> Path:
     hide_loading_bars()
     pipeline = InstructImagenPipeline.from_pretrained(model)
     position, _ = read_position(model, TRAINING_FILE)
-    parts = build_model(preset.model, pipeline.tokenizer)
+    parts = build_model(preset.built, pipeline.tokenizer)
     own = parts.unet.state_dict()
     kept = {name: value for name, value in pipeline.unet.state_dict().items() if name in own}
     parts.unet.load_state_dict({**own, **kept})

@@ -124,4 +124,4 @@ def plan(preset: Preset) -> Plan:
 
 
 def _with_places(preset: Preset, places: ContextPlaces) -> Preset:
-    return replace(preset, model=replace(preset.model, context_places=places))
+    return replace(preset, model=replace(preset.built, context_places=places))

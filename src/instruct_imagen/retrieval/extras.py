@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from ..data.report import DataError
+from ..extras import require as require_extra
 
 
 def require(module: str) -> Any:
@@ -14,9 +14,5 @@ def require(module: str) -> Any:
     Raises:
         DataError: it is not installed; the sentence names the extra.
     """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        name = module.split(".")[0]
-        extra = "ray" if name == "ray" else "data"
-        raise DataError(f"Building clusters this way needs {name}; install instruct-imagen[{extra}].") from error
+    extra = "ray" if module.split(".")[0] == "ray" else "data"
+    return require_extra(module, extra, "Building clusters this way", DataError)

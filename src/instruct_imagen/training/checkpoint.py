@@ -1,31 +1,42 @@
 """Training checkpoints: safetensors and JSON, written beside and renamed, never pickled.
 
-Layout of `OUT/checkpoints/NNN-STAGE-STEP/`: `weights.safetensors`, `ema.safetensors`, `optimizer.safetensors`,
-`random.safetensors`, `tokenizer/`, and `state.json`, written last.
+Layout of `OUT/checkpoints/NNN-STAGE-STEP/`: `tensors/`, with weights, moving average and optimizer moments in one file
+per process, `random.safetensors`, and `state.json`, written last. Every process writes what it holds of each tensor
+and reads what it will hold (torch.distributed.checkpoint), so nothing is gathered, and a run goes on with another
+number of processes.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
-from collections.abc import Mapping
+import warnings
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
+import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from ..errors import UserError
 from ..presets import Preset, PresetError, preset_from_dict, preset_to_dict
+from .average import MovingAverage
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from .processes import Processes
 
+T = TypeVar("T")
 STATE_FILE = "state.json"
+TENSORS, RANDOM_FILE = "tensors", "random.safetensors"
 TRAINING_FILE = "training.json"  # in a model's folder
 
 
@@ -57,45 +68,79 @@ class TrainingPosition:
 
 @dataclass
 class TrainingState:
-    """Everything that exact resumption needs besides the position and the preset."""
+    """Everything that exact resumption needs besides the position and the preset.
 
-    module: nn.Module
-    ema: dict[str, torch.Tensor]
+    Attributes:
+        weights: parameters by name: all of them, or those that are trained where the others come from a base model.
+        average: their moving average.
+        optimizer: over the trained ones.
+    """
+
+    weights: Mapping[str, nn.Parameter]
+    average: MovingAverage
     optimizer: torch.optim.Optimizer
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All tensors by name; those of weights and average are the ones that are trained, not copies."""
+        found = {f"weights.{name}": parameter.detach() for name, parameter in self.weights.items()}
+        found |= {f"average.{name}": tensor for name, tensor in self.average.tensors.items()}
+        return found | {name: value for name, value in self._moments() if isinstance(value, torch.Tensor)}
 
-def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Splits an optimizer's state into tensors, keyed `INDEX.NAME`, and JSON-able rest."""
-    state = optimizer.state_dict()
-    tensors: dict[str, torch.Tensor] = {}
-    plain: dict[str, Any] = {}
-    for index, entries in state["state"].items():
-        for name, value in entries.items():
-            target: dict[str, Any] = tensors if isinstance(value, torch.Tensor) else plain
-            target[f"{index}.{name}"] = value
-    return tensors, {"param_groups": state["param_groups"], "plain": plain}
+    def settings(self) -> dict[str, Any]:
+        """What the optimizer keeps besides tensors: its groups, their parameters by name, and plain numbers."""
+        names = self._names()
+        groups = [{**group, "params": [names[id(p)] for p in group["params"]]} for group in self.optimizer.param_groups]
+        plain = {name: value for name, value in self._moments() if not isinstance(value, torch.Tensor)}
+        return {"groups": groups, "plain": plain}
 
+    def room(self, shapes: Mapping[str, torch.Size], dtypes: Mapping[str, torch.dtype]) -> dict[str, torch.Tensor]:
+        """Tensors to load into: those of `tensors`, with zeros for moments of so many shapes and types.
 
-def unpack_optimizer(tensors: Mapping[str, torch.Tensor], rest: Mapping[str, Any]) -> dict[str, Any]:
-    """Inverse of `pack_optimizer`, in the form that `Optimizer.load_state_dict` takes."""
-    state: dict[int, dict[str, Any]] = {}
-    for source in (tensors, rest["plain"]):
-        for key, value in source.items():
-            index, name = key.split(".", 1)
-            state.setdefault(int(index), {})[name] = value
-    return {"state": state, "param_groups": rest["param_groups"]}
+        A moment has the place of its parameter, and where the shapes are equal its layout and sharding, on which fused
+        optimizers rely without a check. Other optimizers count their steps on the CPU.
+        """
+        found = {name: tensor for name, tensor in self.tensors().items() if not name.startswith("optimizer.")}
+        fused = {id(p): bool(group.get("fused")) for group in self.optimizer.param_groups for p in group["params"]}
+        for name, dtype in dtypes.items():
+            path, key = name.removeprefix("optimizer.").rsplit(".", 1)
+            parameter = self.weights[path]
+            if shapes[name] == parameter.shape:
+                found[name] = torch.zeros_like(parameter, dtype=dtype).detach()
+            else:
+                device = "cpu" if key == "step" and not fused[id(parameter)] else parameter.device
+                found[name] = torch.zeros(shapes[name], dtype=dtype, device=device)
+        return found
+
+    def restore_optimizer(self, moments: Mapping[str, Any], groups: list[dict[str, Any]]) -> None:
+        """Gives the optimizer its moments, by names as in `tensors`, and its settings."""
+        self.optimizer.state.clear()
+        for name, value in moments.items():
+            parameter, key = name.removeprefix("optimizer.").rsplit(".", 1)
+            self.optimizer.state[self.weights[parameter]][key] = value
+        for group, stored in zip(self.optimizer.param_groups, groups, strict=True):
+            group.update({key: value for key, value in stored.items() if key != "params"})
+
+    def _names(self) -> dict[int, str]:
+        return {id(parameter): name for name, parameter in self.weights.items()}
+
+    def _moments(self) -> Iterator[tuple[str, Any]]:
+        names = self._names()
+        for parameter, entries in self.optimizer.state.items():
+            for key, value in entries.items():
+                yield f"optimizer.{names[id(parameter)]}.{key}", value
 
 
 def save_checkpoint(
-    folder: Path, state: TrainingState, position: TrainingPosition, preset: Preset, keep: int = 2
+    folder: Path, state: TrainingState, position: TrainingPosition, preset: Preset, processes: Processes, keep: int = 2
 ) -> Path:
     """Writes a checkpoint beside the others and renames it into place; older ones than the last `keep` go.
 
     Args:
-        folder: `OUT/checkpoints`.
-        state: networks, average, optimizer.
+        folder: `OUT/checkpoints`; the same one for all processes.
+        state: weights, average, optimizer.
         position: where the run stands.
         preset: the resolved preset, checked on resumption.
+        processes: all of them must call this.
 
     Returns:
         The checkpoint's folder.
@@ -103,22 +148,46 @@ def save_checkpoint(
     stage = preset.stages[min(position.stage_index, len(preset.stages) - 1)].stage
     name = f"{position.total_steps:08d}-{stage}-{position.step:07d}"
     partial, final = folder / f".{name}.partial", folder / name
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    weights = {key: value.detach().cpu().contiguous() for key, value in state.module.state_dict().items()}
-    save_file(_unshared(weights), partial / "weights.safetensors")
-    save_file({key: value.cpu().contiguous() for key, value in state.ema.items()}, partial / "ema.safetensors")
-    tensors, rest = pack_optimizer(state.optimizer)
-    save_file({key: value.cpu().contiguous() for key, value in tensors.items()}, partial / "optimizer.safetensors")
-    save_file(_random_state(), partial / "random.safetensors")
-    _write_state(partial / STATE_FILE, position, preset, optimizer=rest)
-    for file in partial.iterdir():
-        _sync(file)
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(partial, final)
-    for old in sorted(p for p in folder.iterdir() if not p.name.startswith("."))[:-keep]:
-        shutil.rmtree(old)
+    if processes.is_main:
+        for left_over in folder.glob(".*.partial"):
+            shutil.rmtree(left_over)
+        (partial / TENSORS).mkdir(parents=True)
+    processes.wait()
+    tensors = {name: t if t.is_contiguous() else t.cpu().contiguous() for name, t in state.tensors().items()}
+    writer = HuggingFaceStorageWriter(str(partial / TENSORS), save_distributed=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*to save in a single process")  # which is meant
+        dcp.save(tensors, storage_writer=writer, no_dist=processes.count == 1)
+    processes.wait()
+    checksums = _checksums(partial / TENSORS, processes)
+    if processes.is_main:
+        save_file(_random_state(), partial / RANDOM_FILE)
+        _sync(partial / RANDOM_FILE)
+        _write_state(partial / STATE_FILE, position, preset, optimizer=state.settings(), files=checksums)
+        _sync(partial / STATE_FILE)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(partial, final)
+        for old in list_checkpoints(folder)[keep:]:
+            shutil.rmtree(old)
+    processes.wait()
     return final
+
+
+def _checksums(folder: Path, processes: Processes) -> dict[str, int]:
+    """CRC-32 of every file, each read, and written through to the disk, by one of the processes."""
+    own = {}
+    for file in sorted(folder.iterdir())[processes.rank :: processes.count]:
+        _sync(file)
+        own[file.name] = _checksum(file)
+    return {name: value for part in processes.gathered(own) for name, value in part.items()}
+
+
+def _checksum(file: Path) -> int:
+    value = 0
+    with file.open("rb") as handle:
+        while block := handle.read(1 << 24):
+            value = zlib.crc32(block, value)
+    return value
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -131,7 +200,9 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 def set_aside(checkpoint: Path) -> None:
     """Hides a damaged checkpoint, so that it neither counts as one of the kept nor is tried again."""
-    os.replace(checkpoint, checkpoint.with_name(f".damaged-{checkpoint.name}"))
+    hidden = checkpoint.with_name(f".damaged-{checkpoint.name}")
+    shutil.rmtree(hidden, ignore_errors=True)  # of an earlier time that the run came this far
+    os.replace(checkpoint, hidden)
 
 
 def read_position(folder: Path, file: str = STATE_FILE) -> tuple[TrainingPosition, Preset]:
@@ -156,42 +227,95 @@ def _write_state(path: Path, position: TrainingPosition, preset: Preset, **rest:
     path.write_text(json.dumps({"position": asdict(position), "preset": preset_to_dict(preset), **rest}, indent=1))
 
 
-def load_checkpoint(checkpoint: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Fills networks, optimizer and random state in place.
-
-    Returns:
-        The tensors of the moving average.
+def load_checkpoint(checkpoint: Path, state: TrainingState, processes: Processes) -> None:
+    """Fills weights, average, optimizer and random state in place; every process must call it.
 
     Raises:
-        CheckpointError: a file is missing, truncated, or of another shape.
+        CheckpointError: a file is missing, truncated, altered, or of another network; in every process, whichever
+            noticed it.
     """
-    try:
-        weights = load_file(checkpoint / "weights.safetensors")
-        ema = load_file(checkpoint / "ema.safetensors")
-        tensors = load_file(checkpoint / "optimizer.safetensors")
-        rest = json.loads((checkpoint / STATE_FILE).read_text())["optimizer"]
-        random_state = load_file(checkpoint / "random.safetensors")
-        missing, unexpected = module.load_state_dict(weights, strict=False)
-        if unexpected or any(name not in _aliases(module) for name in missing):
-            raise CheckpointError(f"checkpoint {checkpoint} is of another network: {(missing + unexpected)[0]} differs")
-        optimizer.load_state_dict(unpack_optimizer(tensors, rest))
-        _match_layout(optimizer)
-    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"checkpoint {checkpoint} is damaged: {str(error).splitlines()[0]}") from error
+
+    def read() -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        return json.loads((checkpoint / STATE_FILE).read_text()), load_file(checkpoint / RANDOM_FILE)
+
+    description, random_state = _in_all(checkpoint, processes, read)
+    if "files" in description:
+        files = sorted(description["files"].items())[processes.rank :: processes.count]
+        _in_all(checkpoint, processes, lambda: _check_files(checkpoint / TENSORS, files))
+        _in_all(checkpoint, processes, lambda: _load_tensors(checkpoint, state, description["optimizer"], processes))
+    else:
+        _in_all(checkpoint, processes, lambda: _load_first_layout(checkpoint, state, description))
     torch.set_rng_state(random_state["cpu"])
     if "cuda" in random_state and torch.cuda.is_available():
         torch.cuda.set_rng_state(random_state["cuda"])
-    return ema
 
 
-def _match_layout(optimizer: torch.optim.Optimizer) -> None:
-    """Gives each moment the memory layout of its parameter, on which fused optimizers rely without a check."""
-    for parameter, entries in optimizer.state.items():
-        for name, value in entries.items():
-            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-                entries[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+def _in_all(checkpoint: Path, processes: Processes, read: Callable[[], T]) -> T:
+    """What `read` gives; what goes wrong in one process is raised in all, so that they go on together."""
+    result, problem = None, None
+    try:
+        result = read()
+    except CheckpointError as error:
+        problem = str(error)
+    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError, CheckpointException) as error:
+        problem = f"checkpoint {checkpoint} is damaged: {(str(error).splitlines() or [type(error).__name__])[0]}"
+    problems = [found for found in processes.gathered(problem) if found]
+    if problems:
+        raise CheckpointError(problems[0])
+    return cast(T, result)
+
+
+def _check_files(folder: Path, checksums: Iterable[tuple[str, int]]) -> None:
+    for name, checksum in checksums:
+        if not (folder / name).is_file():
+            raise CheckpointError(f"checkpoint {folder.parent} is damaged: {name} is missing")
+        if _checksum(folder / name) != checksum:
+            raise CheckpointError(f"checkpoint {folder.parent} is damaged: {name} is not what was written")
+
+
+def _load_tensors(checkpoint: Path, state: TrainingState, settings: Mapping[str, Any], processes: Processes) -> None:
+    reader = HuggingFaceStorageReader(str(checkpoint / TENSORS))
+    stored = cast(dict[str, TensorStorageMetadata], reader.read_metadata().state_dict_metadata)
+    moments = {name for name in stored if name.startswith("optimizer.")}
+    shapes = {name: stored[name].size for name in stored}
+    _check_names(checkpoint, set(stored) - moments, {n for n in state.tensors() if not n.startswith("optimizer.")})
+    room = state.room(shapes, {name: stored[name].properties.dtype for name in moments})
+    for name in room:
+        if shapes[name] != room[name].shape:
+            raise CheckpointError(f"checkpoint {checkpoint} is of another network: {name} differs")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*to load in a single process")
+        dcp.load(room, storage_reader=reader, no_dist=processes.count == 1)
+    state.restore_optimizer({name: room[name] for name in moments} | settings["plain"], settings["groups"])
+
+
+def _check_names(checkpoint: Path, stored: set[str], wanted: set[str]) -> None:
+    for name in sorted(stored ^ wanted):
+        raise CheckpointError(f"checkpoint {checkpoint} is of another network: {name} differs")
+
+
+def _load_first_layout(checkpoint: Path, state: TrainingState, description: Mapping[str, Any]) -> None:
+    """Reads a checkpoint from before training on several processes.
+
+    It had a file each for weights, average and moments, the moments numbered in the order of the optimizer's
+    parameters.
+    """
+    names = [name for group in state.settings()["groups"] for name in group["params"]]
+    files = ("weights", "ema", "optimizer")
+    weights, average, numbered = (load_file(checkpoint / f"{name}.safetensors") for name in files)
+
+    def named(entries: Mapping[str, Any]) -> dict[str, Any]:
+        pairs = ((key.split(".", 1), value) for key, value in entries.items())
+        return {f"optimizer.{names[int(index)]}.{entry}": value for (index, entry), value in pairs}
+
+    _check_names(checkpoint, set(weights), set(state.weights))
+    moments = named(numbered)
+    room = state.room({n: t.shape for n, t in moments.items()}, {n: t.dtype for n, t in moments.items()})
+    for name, parameter in state.weights.items():
+        parameter.detach().copy_(weights[name])
+    state.average.load(average)
+    loaded = {name: room[name].copy_(moment) for name, moment in moments.items()}
+    state.restore_optimizer(loaded | named(description["optimizer"]["plain"]), description["optimizer"]["param_groups"])
 
 
 def _random_state() -> dict[str, torch.Tensor]:
@@ -199,22 +323,6 @@ def _random_state() -> dict[str, torch.Tensor]:
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
-
-
-def _unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Drops names that are another name for the same storage (T5's two names of its embedding)."""
-    seen: set[int] = set()
-    kept = {}
-    for name, tensor in tensors.items():
-        if tensor.data_ptr() not in seen or tensor.numel() == 0:
-            seen.add(tensor.data_ptr())
-            kept[name] = tensor
-    return kept
-
-
-def _aliases(module: nn.Module) -> set[str]:
-    state = module.state_dict()
-    return set(state) - set(_unshared(state))
 
 
 def _sync(file: Path) -> None:

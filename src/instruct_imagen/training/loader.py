@@ -14,9 +14,15 @@ from transformers import PreTrainedTokenizerBase
 
 from ..conditioning import Prompt, image_to_tensor, make_prompt_batch
 from ..data.example import Example, ExampleSource
-from ..presets import ModelConfig, StageConfig
+from ..errors import UserError
+from ..presets import AdaptedModel, ModelConfig, StageConfig
+from ..tokenizer import PLAIN_TEXTS, TextFormat
 from .augmentation import SmallPictures, draw_small_picture
 from .objective import TrainingBatch
+
+
+class BatchError(UserError):
+    """A batch that cannot be split as asked."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class StageDataset(Dataset[PreparedExample]):
         seed: of the run; mixed with the example's index.
     """
 
-    def __init__(self, source: ExampleSource, model: ModelConfig, stage: StageConfig, seed: int):
+    def __init__(self, source: ExampleSource, model: ModelConfig | AdaptedModel, stage: StageConfig, seed: int):
         self.source = source
         self.model = model
         self.stage = stage
@@ -62,12 +68,14 @@ def shifted(levels: np.ndarray, shift: float) -> np.ndarray:
     return shift * levels / (1 + (shift - 1) * levels)
 
 
-def prepare(example: Example, model: ModelConfig, stage: StageConfig, rng: np.random.Generator) -> PreparedExample:
+def prepare(
+    example: Example, model: ModelConfig | AdaptedModel, stage: StageConfig, rng: np.random.Generator
+) -> PreparedExample:
     """Draws condition dropout (A.2.2) and stratified noise levels: one in each K-th of 0..1, then `shifted`."""
     draw = rng.random()
     drop_both = draw < stage.drop_both
     drop_context = drop_both or draw < stage.drop_both + stage.drop_context
-    shape = (stage.noise_levels, 3, model.size_px, model.size_px)
+    shape = (stage.noise_levels, *model.sample_shape)
     levels = (np.arange(stage.noise_levels) + rng.random(stage.noise_levels)) / stage.noise_levels
     noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
     small = None
@@ -86,12 +94,18 @@ def prepare(example: Example, model: ModelConfig, stage: StageConfig, rng: np.ra
 class Collate:
     """Stacks prepared examples."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, model: ModelConfig):
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        model: ModelConfig | AdaptedModel,
+        text_format: TextFormat = PLAIN_TEXTS,
+    ):
         self.tokenizer = tokenizer
         self.model = model
+        self.text_format = text_format
 
     def __call__(self, examples: Sequence[PreparedExample]) -> TrainingBatch:
-        prompts = make_prompt_batch([e.prompt for e in examples], self.tokenizer, self.model.size_px)
+        prompts = make_prompt_batch([e.prompt for e in examples], self.tokenizer, self.model.size_px, self.text_format)
         small = [e.small for e in examples if e.small is not None]
         return TrainingBatch(
             prompts,
@@ -104,22 +118,42 @@ class Collate:
 
 
 class PositionSampler(Sampler[list[int]]):
-    """Index lists of this process from step `first` on: global batch `k` is k*B .. (k+1)*B, split over processes."""
+    """Index lists of this process from step `first` on: global batch `k` is k*B .. (k+1)*B, split over processes.
 
-    def __init__(self, first: int, last: int, batch_size: int, rank: int = 0, world_size: int = 1):
+    Args:
+        first, last: steps, the last one not included.
+        batch_size: B, over all processes.
+        rank, world_size: of this process.
+        micro_batch: examples in a list; a step has as many lists as its share of the batch needs (0: one).
+
+    Raises:
+        BatchError: the batch does not divide over the processes, or their share into micro-batches.
+    """
+
+    def __init__(
+        self, first: int, last: int, batch_size: int, rank: int = 0, world_size: int = 1, micro_batch: int = 0
+    ):
         if batch_size % world_size:
-            raise ValueError(f"the batch of {batch_size} does not divide over {world_size} processes")
+            raise BatchError(f"the batch of {batch_size} does not divide over {world_size} processes; change its size")
+        self.share = batch_size // world_size
+        self.size = micro_batch or self.share
+        if self.share % self.size:
+            raise BatchError(
+                f"the {self.share} examples of a process do not divide into micro-batches of {micro_batch}; "
+                "change execution.micro_batch"
+            )
         self.first, self.last, self.batch_size = first, last, batch_size
-        self.rank, self.world_size = rank, world_size
+        self.rank = rank
+        self.per_step = self.share // self.size
 
     def __iter__(self) -> Iterator[list[int]]:
-        share = self.batch_size // self.world_size
         for step in range(self.first, self.last):
-            start = step * self.batch_size + self.rank * share
-            yield list(range(start, start + share))
+            start = step * self.batch_size + self.rank * self.share
+            for begin in range(start, start + self.share, self.size):
+                yield list(range(begin, begin + self.size))
 
     def __len__(self) -> int:
-        return self.last - self.first
+        return (self.last - self.first) * self.per_step
 
 
 def _start_worker(_: int) -> None:

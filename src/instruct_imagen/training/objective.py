@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import torch
-from diffusers import DDPMScheduler
+from diffusers import AutoencoderKL, DDPMScheduler
 from torch import nn
 
 from ..conditioning import ConditioningEncoder, PromptBatch, to_unit_range
 from ..denoising import clean_from_prediction
+from ..latents import to_samples
+from ..model import ModelParts
 from ..presets import StageConfig
+from ..schedulers import split_variance
 from ..super_resolution import LowResolution
 from ..unet import InstructUNet
 from .augmentation import SmallPictures
+from .text_cache import CachedTextEncoder, TextCache
+from .variance import variance_loss
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,34 @@ class TrainingBatch:
         )
 
 
+def with_blank_reference(batch: TrainingBatch) -> TrainingBatch:
+    """Adds an example, the first one again, with one black reference without a text.
+
+    Where other processes encode references, one whose examples have none must do the same work (FSDP gathers weights
+    together). The example is left out of the loss, so its gradients are zero.
+    """
+    one = torch.ones(1, 1, dtype=torch.long, device=batch.levels.device)
+    longer: TrainingBatch = _first_again(batch)
+    prompts = replace(
+        longer.prompts,
+        reference_ids=one,  # the end of the text
+        reference_mask=one.bool(),
+        reference_images=torch.zeros_like(batch.targets[:1]),
+        reference_rows=one[0] * len(batch.tasks),
+        reference_slots=one[0] * 0,
+    )
+    return replace(longer, prompts=prompts)
+
+
+def _first_again(value: Any) -> Any:
+    """Tensors with their first row once more at the end, also inside dataclasses; other values as they are."""
+    if isinstance(value, torch.Tensor):
+        return torch.cat([value, value[:1]])
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _first_again(getattr(value, f.name)) for f in fields(value)})
+    return value
+
+
 def v_weights(timesteps: torch.Tensor, scheduler: DDPMScheduler, max_weight: float) -> torch.Tensor:
     """Weight 1 / sigma^2 that turns a squared error of the clean picture into one of v, capped at `max_weight`."""
     sigma_squared = 1 - scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
@@ -88,6 +122,40 @@ def denoising_loss(
     return error * v_weights(timesteps, scheduler, max_weight)
 
 
+@dataclass(frozen=True)
+class Denoised:
+    """What the network made of a batch: N = B * K noisy pictures, or latents, the K of an example together.
+
+    Attributes:
+        prediction: [N, C, H, W].
+        variance: of backbones that learn one, likewise.
+        clean, noise, noisy: likewise.
+        timesteps: int [N].
+    """
+
+    prediction: torch.Tensor
+    variance: torch.Tensor | None
+    clean: torch.Tensor
+    noise: torch.Tensor
+    noisy: torch.Tensor
+    timesteps: torch.Tensor
+
+
+def denoise_batch(batch: TrainingBatch, encoder: ConditioningEncoder, scheduler: DDPMScheduler) -> Denoised:
+    """Encodes a batch, adds its noise and lets the network predict."""
+    num_levels = batch.levels.shape[1]
+    conditioning = encoder.encode(batch.prompts).repeat(num_levels)
+    clean = to_samples(to_unit_range(batch.targets), encoder.vae).repeat_interleave(num_levels, dim=0)
+    noise = batch.noise.flatten(0, 1)
+    num_timesteps = scheduler.config.num_train_timesteps
+    timesteps = (batch.levels.flatten() * num_timesteps).long().clamp(max=num_timesteps - 1)
+    noisy = scheduler.add_noise(clean, noise, timesteps)
+    inputs = (noisy, timesteps, conditioning.text_BLE, conditioning.cache)
+    output = encoder.unet(*inputs, **batch.further_inputs).float()
+    prediction, variance = split_variance(output, clean.shape[1])
+    return Denoised(prediction, variance, clean, noise, noisy, timesteps)
+
+
 class TrainingModule(nn.Module):
     """The trained networks and the objective as one module, which is what accelerate wraps.
 
@@ -95,26 +163,52 @@ class TrainingModule(nn.Module):
         unet, text_encoder: the networks.
         scheduler: the noise schedule and the prediction type.
         stage: the loss cap, and whether the text encoder learns.
+        vae: of a latent model.
+        adapts: whether text encoder and VAE are those of a base model, which no stage trains. They are then no part of
+            this module, so that no checkpoint and no average holds them.
+        text_cache: for the states of a frozen text encoder.
     """
 
-    def __init__(self, unet: InstructUNet, text_encoder: nn.Module, scheduler: DDPMScheduler, stage: StageConfig):
+    def __init__(
+        self,
+        unet: InstructUNet,
+        text_encoder: nn.Module,
+        scheduler: DDPMScheduler,
+        stage: StageConfig,
+        vae: AutoencoderKL | None = None,
+        adapts: bool = False,
+        text_cache: TextCache | None = None,
+    ):
         super().__init__()
         self.unet = unet
-        self.text_encoder = text_encoder.requires_grad_(stage.train_text_encoder)
+        if adapts:
+            object.__setattr__(self, "text_encoder", text_encoder.requires_grad_(False))  # not registered
+        else:
+            self.text_encoder = text_encoder.requires_grad_(stage.train_text_encoder)
+        object.__setattr__(self, "vae", vae)
         self.scheduler = scheduler
         self.max_loss_weight = stage.max_loss_weight
+        self.cached_texts = None
+        if text_cache is not None and not stage.train_text_encoder:
+            reads_padding = unet.config.text_tokens is not None
+            self.cached_texts = CachedTextEncoder(text_encoder, text_cache, reads_padding)
+
+    @classmethod
+    def of(cls, parts: ModelParts, stage: StageConfig, text_cache: TextCache | None = None) -> TrainingModule:
+        """The module of a model's parts in a stage."""
+        adapts = parts.folder is not None
+        return cls(parts.unet, parts.text_encoder, parts.scheduler, stage, parts.vae, adapts, text_cache)
 
     def forward(self, batch: TrainingBatch) -> torch.Tensor:
-        """Loss of every example [B], the mean over its noise levels."""
-        num_levels = batch.levels.shape[1]
-        encoder = ConditioningEncoder(self.text_encoder, self.unet)
-        conditioning = encoder.encode(batch.prompts).repeat(num_levels)
-        clean = to_unit_range(batch.targets).repeat_interleave(num_levels, dim=0)
-        noise = batch.noise.flatten(0, 1)
-        num_timesteps = self.scheduler.config.num_train_timesteps
-        timesteps = (batch.levels.flatten() * num_timesteps).long().clamp(max=num_timesteps - 1)
-        noisy = self.scheduler.add_noise(clean, noise, timesteps)
-        inputs = (noisy, timesteps, conditioning.text_BLE, conditioning.cache)
-        prediction = self.unet(*inputs, **batch.further_inputs).float()
-        loss = denoising_loss(prediction, clean, noise, noisy, timesteps, self.scheduler, self.max_loss_weight)
-        return loss.view(-1, num_levels).mean(1)
+        """Loss of every example that has a task [B], the mean over its noise levels."""
+        encoder = ConditioningEncoder(self.cached_texts or self.text_encoder, self.unet, self.vae)
+        made = denoise_batch(batch, encoder, self.scheduler)
+        pictures = (made.clean, made.noise, made.noisy, made.timesteps)
+        loss = denoising_loss(made.prediction, *pictures, self.scheduler, self.max_loss_weight)
+        if made.variance is not None:
+            guess = clean_from_prediction(made.prediction, made.noisy, made.timesteps, self.scheduler)
+            loss = loss + variance_loss(guess, made.variance, made.clean, made.noisy, made.timesteps, self.scheduler)
+        loss = loss.view(-1, batch.levels.shape[1]).mean(1)
+        if len(loss) > len(batch.tasks):  # see with_blank_reference
+            return loss[:-1] + 0 * loss[-1]
+        return loss

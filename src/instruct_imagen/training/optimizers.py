@@ -1,4 +1,7 @@
-"""Optimizers of a stage: AdamW, Adafactor as in the paper (A.2.2), and Muon for the U-Net's inner matrices."""
+"""Optimizers of a stage: AdamW, Adafactor as in the paper (A.2.2), and Muon for the U-Net's inner matrices.
+
+Parameters may be sharded (FSDP2).
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,23 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from transformers import Adafactor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
+from ..errors import UserError
+from ..extras import require
 from ..precision import matrix_dtype
 from ..presets import StageConfig
+from .adafactor import Adafactor
 
 # Coefficients of the quintic Newton-Schulz iteration (Jordan et al. 2024, "Muon"), steepest at zero.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 # What enters and leaves the network, and embeddings: not matrices between hidden states, so AdamW takes them.
 _OUTER = ("conv_in.", "conv_out.", "time_embedding.", "time_emb_proj.", "class_embedding.", "context_text_proj.")
+
+
+class OptimizerError(UserError):
+    """An optimizer that cannot be had as asked."""
 
 
 def orthogonalized(matrix: torch.Tensor) -> torch.Tensor:
@@ -92,11 +102,23 @@ class MuonAdamW(torch.optim.AdamW):
         state["step"] += 1
         momentum = state["momentum_buffer"]
         momentum.lerp_(gradient, 1 - group["momentum"])
-        direction = gradient.lerp(momentum, group["momentum"])
+        direction = _whole(gradient.lerp(momentum, group["momentum"]))
         update = orthogonalized(direction.flatten(1))
         scale = 0.2 * max(update.shape) ** 0.5
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(update.view(direction.shape).to(parameter.dtype), alpha=-group["lr"] * scale)
+        parameter.add_(_spread(update.view(direction.shape), parameter).to(parameter.dtype), alpha=-group["lr"] * scale)
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A matrix is orthogonalized as a whole, by every process that holds a share of it: one gathered at a time."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _spread(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Each process's share of a tensor that all of them have."""
+    if not isinstance(like, DTensor):
+        return tensor
+    return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
 
 
 def _is_inner_matrix(name: str, parameter: torch.Tensor) -> bool:
@@ -110,26 +132,35 @@ def make_optimizer(stage: StageConfig, named: Iterable[tuple[str, torch.nn.Param
     Args:
         stage: its name, learning rate, betas and weight decay (matrices only).
         named: trainable parameters with their names in `TrainingModule`.
+
+    Raises:
+        OptimizerError: the 8-bit optimizer where bitsandbytes or a GPU is missing, or with sharded parameters.
     """
     parameters = list(named)
+    decay, matrices = stage.weight_decay, [p for _, p in parameters if p.ndim > 1]
     if stage.optimizer == "adafactor":
-        return Adafactor(
-            [p for _, p in parameters],
-            lr=stage.learning_rate,
-            beta1=stage.betas[0],
-            scale_parameter=False,
-            relative_step=False,
-            warmup_init=False,
-            weight_decay=stage.weight_decay,
-        )
+        return Adafactor([p for _, p in parameters], stage.learning_rate, stage.betas[0], decay)
     inner = [p for n, p in parameters if stage.optimizer == "muon" and _is_inner_matrix(n, p)]
     taken = {id(p) for p in inner}
-    rest = [p for _, p in parameters if id(p) not in taken]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in rest if p.ndim > 1], "weight_decay": stage.weight_decay, "muon": False},
-        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0, "muon": False},
+        {"params": [p for p in matrices if id(p) not in taken], "weight_decay": decay, "muon": False},
+        {"params": [p for _, p in parameters if p.ndim <= 1], "weight_decay": 0.0, "muon": False},
     ]
-    options: dict[str, Any] = {"lr": stage.learning_rate, "betas": stage.betas, "fused": True}
+    options: dict[str, Any] = {"lr": stage.learning_rate, "betas": stage.betas}
+    if stage.optimizer == "adamw8bit":
+        return _adamw_8bit([group for group in groups if group["params"]], options)
     if stage.optimizer == "adamw":
-        return torch.optim.AdamW(groups, **options)
-    return MuonAdamW([{"params": inner, "weight_decay": stage.weight_decay, "muon": True}, *groups], **options)
+        return torch.optim.AdamW(groups, **options, fused=True)
+    groups.insert(0, {"params": inner, "weight_decay": decay, "muon": True})
+    return MuonAdamW(groups, **options, fused=True)
+
+
+def _adamw_8bit(groups: list[dict[str, Any]], options: dict[str, Any]) -> torch.optim.Optimizer:
+    """AdamW whose moments take a byte each (Dettmers et al. 2022)."""
+    library = require("bitsandbytes", "8bit", "The optimizer adamw8bit", OptimizerError)
+    parameters = [p for group in groups for p in group["params"]]
+    if any(p.device.type == "cpu" for p in parameters):
+        raise OptimizerError("The optimizer adamw8bit needs a GPU; use adamw here.")
+    if any(isinstance(p, DTensor) for p in parameters):
+        raise OptimizerError("The optimizer adamw8bit cannot keep sharded moments; use adamw or adafactor with fsdp.")
+    return library.optim.AdamW8bit(groups, **options)

@@ -14,6 +14,7 @@ from ..pipeline import fast_scheduler, resolve_model
 from ..presets import Preset, PresetError
 from ..super_resolution import SuperResolutionUNet
 from .checkpoint import TrainingPosition, write_training_file
+from .processes import Processes, whole_state
 
 BASE = "base"  # the base model's folder in that of the run
 LOG = "validation.jsonl"
@@ -62,16 +63,21 @@ def text_encoder_of_base(out: Path) -> T5EncoderModel:
     return T5EncoderModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
 
 
-def export_cascade(parts: ModelParts, out: Path, position: TrainingPosition, preset: Preset) -> None:
+def export_cascade(
+    parts: ModelParts, out: Path, position: TrainingPosition, preset: Preset, processes: Processes
+) -> None:
     """Writes `out/pipeline`: the kept base model joined with the network as it is now, in bfloat16.
 
-    Its `super_resolution/` says where training stands and holds the validation log.
+    Its `super_resolution/` says where training stands and holds the validation log. Every process must call this.
     """
+    state = whole_state(parts.unet, torch.bfloat16)
+    if not processes.is_main:
+        return
     staged = out / f".{SECOND_NETWORK}.partial"
     shutil.rmtree(staged, ignore_errors=True)
     copy = SuperResolutionUNet.from_config(parts.unet.config)
-    copy.load_state_dict(parts.unet.state_dict())
     torch.nn.Module.to(copy, torch.bfloat16)
+    copy.load_state_dict(state)
     copy.save_pretrained(str(staged / SECOND_NETWORK))
     fast_scheduler(parts.scheduler.config).save_pretrained(str(staged / SECOND_SCHEDULER))
     write_training_file(staged / SECOND_NETWORK, position, preset)

@@ -287,7 +287,7 @@ def main() -> None:
         pack = load_pack(args.pack).prepare()
         tokenizer = load_tokenizer(model / "tokenizer")
         torch.manual_seed(args.seed)
-        encoder = build_text_encoder(preset.model.text, len(tokenizer))
+        encoder = build_text_encoder(preset.built.text, len(tokenizer))
         right = train_text_encoder(encoder, tokenizer, pack, minutes=args.minutes, steps=args.steps, seed=args.seed)
         replace_text_encoder(model, encoder, make_folder(args.out))
     except UserError as error:

@@ -1,37 +1,33 @@
-"""The training loop: every stage of every preset runs through `Trainer.run`.
+"""The training loop: every stage of every preset runs through `Trainer.run`, in one process or many.
 
 instruct-imagen train --preset nano --out train/nano --minutes 120 --resume latest
+torchrun --nproc-per-node 8 -m instruct_imagen.cli train --preset small --out train/small
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
-import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
-from diffusers.training_utils import EMAModel
+from torch import nn
 from tqdm import tqdm
 
-from ..cascade import SECOND_NETWORK
 from ..data.mixture import stage_source
 from ..errors import UserError
 from ..files import make_folder
-from ..model import build_model
-from ..pipeline import InstructImagenPipeline
-from ..precision import fast_bfloat16
-from ..presets import Preset, StageConfig, write_preset
-from ..text import load_tokenizer, train_tokenizer
+from ..presets import Preset, StageConfig, preset_to_dict, write_preset
 from ..world import load_pack
+from .adapters import train_adapters
+from .average import MovingAverage
+from .beginning import begin, with_base
 from .checkpoint import (
-    TRAINING_FILE,
     CheckpointError,
     TrainingPosition,
     TrainingState,
@@ -42,12 +38,14 @@ from .checkpoint import (
     set_aside,
 )
 from .loader import Collate, PositionSampler, StageDataset, make_loader
+from .memory import checkpoint_activations
 from .monitor import Monitor
-from .objective import TrainingBatch, TrainingModule
+from .objective import TrainingBatch, TrainingModule, with_blank_reference
 from .optimizers import make_optimizer
-from .resample import resample_patches, same_grid
-from .second_network import checked_base, take_base, text_encoder_of_base
-from .text_pretraining import train_text_encoder
+from .processes import Processes
+from .second_network import checked_base
+from .text_cache import TextCache
+from .trackers import show_picture, start_tracker
 from .winograd import use_winograd
 
 logger = logging.getLogger(__name__)
@@ -77,102 +75,66 @@ def learning_rate_at(step: int, stage: StageConfig, optimizer_from: int = 0) -> 
     return stage.learning_rate * warm * min(1.0, max(0.0, left))
 
 
-def _training_of(model: Path, preset: Preset) -> tuple[TrainingPosition, Preset]:
-    """Where the training of a model stood, a new optimizer beginning there, and its preset.
-
-    Raises:
-        TrainingError: it does not say, or differs from the preset's in more than the pixels of a patch.
-    """
-    part = model if preset.model.low_res is None else model / SECOND_NETWORK
-    try:
-        position, trained = read_position(part, TRAINING_FILE)
-    except CheckpointError as error:
-        raise TrainingError(f"{model} does not say where its training stood: {error}") from error
-    if not same_grid(trained.model, preset.model):
-        raise TrainingError(f"{model} is not a model of preset {preset.name!r}; repeat the --set it was trained with")
-    return replace(position, optimizer_from=position.step), trained
-
-
-def _take_over(model: Path, out: Path, with_log: bool) -> None:
-    """Copies a model's tokenizer and, where its errors compare with the new run's, its validation log."""
-    shutil.copytree(model / "tokenizer", out / "tokenizer")
-    if with_log and (model / "validation.jsonl").is_file():
-        shutil.copy(model / "validation.jsonl", out)
-
-
 class Trainer:
     """Trains a preset's stages one after the other, from scratch or from the newest good checkpoint.
 
     Args:
         preset: what to train.
-        out: folder for checkpoints, logs, sample grids and the exported pipeline.
+        out: folder for checkpoints, logs, sample grids and the exported pipeline; the same one for all processes.
         seed: of weights, data and noise.
         resume: continue from the newest good checkpoint in `out`, if it holds one.
         init: folder of a model to begin with where there is no checkpoint: its weights instead of random ones, and
             the position that its training had reached, with a new optimizer. It may have larger or smaller patches,
-            see `resample`.
+            see `resample`. Where the preset adapts a model, this is the model, and training begins anew.
 
     Raises:
-        TrainingError: `out` already holds a run and `resume` is false, or holds no usable checkpoint; or `init` is of
-            another model than the preset's.
+        TrainingError: `out` already holds a run and `resume` is false, or holds no usable checkpoint.
+        BeginningError: `init` is of another model than the preset's, or a model to adapt is not named.
+        ExecutionError: a way of running that cannot be had here.
     """
 
     def __init__(self, preset: Preset, out: Path, seed: int = 0, resume: bool = False, init: Path | None = None):
-        self.preset, self.out = preset, out
+        self.out = out
         self.checkpoints = out / "checkpoints"
         self._found = list_checkpoints(self.checkpoints)
         if self._found and not resume:
             raise TrainingError(f"{out} already holds a training; add --resume latest or choose another folder")
+        self.preset = preset = with_base(preset, init, self._found)
         self.pack = load_pack(preset.pack).prepare()
         base = checked_base(preset, out, init)
+        execution = preset.execution
+        self.processes = processes = Processes(execution, out)
         make_folder(out)
-        precision = "bf16" if fast_bfloat16("cuda" if torch.cuda.is_available() else "cpu") else "no"
-        self.accelerator = Accelerator(mixed_precision=precision, log_with="tensorboard", project_dir=str(out))
-        self.position = TrainingPosition(0, 0, seed)
+        if not processes.is_main:
+            logging.getLogger(__package__).setLevel(logging.ERROR)  # one voice is enough
         init = None if self._found else init
-        trained = preset
-        if init is not None:
-            self.position, trained = _training_of(init, preset)
-        if self.accelerator.is_main_process and base is not None:
-            take_base(base, out, init)
-        if self.accelerator.is_main_process and not (out / "tokenizer").is_dir():
-            if init is None:
-                train_tokenizer(self.pack, preset.model.text, out / "tokenizer")
-            else:
-                _take_over(init, out, with_log=trained.model == preset.model)
-        self.accelerator.wait_for_everyone()
-        set_seed(self.position.seed)
-        text_encoder = None if preset.model.low_res is None else text_encoder_of_base(out)
-        self.parts = build_model(preset.model, load_tokenizer(out / "tokenizer"), text_encoder)
-        if init is not None:
-            model = InstructImagenPipeline.from_pretrained(init)
-            network = model.unet if preset.model.low_res is None else model.super_resolution
-            sides = trained.model.patch_size, preset.model.patch_size
-            self.parts.unet.load_state_dict(resample_patches(network.state_dict(), *sides))
-            self.parts.text_encoder.load_state_dict(model.text_encoder.state_dict())
-        elif not self._found and text_encoder is None and preset.text_steps:
-            encoder, steps = self.parts.text_encoder.to(self.accelerator.device), preset.text_steps
-            train_text_encoder(encoder, self.parts.tokenizer, self.pack, steps=steps, seed=seed)
-        if self.accelerator.device.type == "cpu" and precision == "no":
+        self.parts, self.position = begin(preset, out, self.pack, seed, init, base, not self._found, processes)
+        if processes.device.type == "cpu" and not processes.uses_bfloat16:
             use_winograd(self.parts.unet)
+        if execution.checkpoint_activations:
+            checkpoint_activations(self.parts.unet, self.parts.text_encoder)
+        self.text_cache = TextCache(execution.text_cache) if execution.text_cache else None
+        if self.text_cache and processes.sharded and any(stage.train_text_encoder for stage in preset.stages):
+            raise TrainingError("with fsdp, texts are cached only where no stage trains the text encoder")
         self.stage = preset.stages[0]
         self._interrupted = False
-        if self.accelerator.is_main_process:
+        if processes.is_main:
             write_preset(preset, out / "preset.json")
-        self.accelerator.init_trackers("logs")
+        start_tracker(processes.accelerator, execution.tracker, out, preset_to_dict(preset))
 
     def run(self, max_steps: int | None = None, max_minutes: float | None = None) -> TrainingPosition:
         """Trains until all stages are done, or so many further steps or minutes, or until interrupted.
 
-        A checkpoint is written whatever ended it, so that at most the step under way is lost.
+        A checkpoint is written whatever ended it, so that at most the step under way is lost. All processes stop at
+        the same step, whichever was interrupted.
 
         Returns:
             Where the run stands; `stage_index == len(preset.stages)` when it is complete.
         """
         deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
-        resumed = self._resume() if self._found else False
-        limits = Limits(deadline, None if max_steps is None else self.position.total_steps + max_steps)
         with self._catch_signals():
+            resumed = self._resume() if self._found else False
+            limits = Limits(deadline, None if max_steps is None else self.position.total_steps + max_steps)
             while self.position.stage_index < len(self.preset.stages):
                 if not resumed:
                     self._start_stage()
@@ -180,7 +142,7 @@ class Trainer:
                 if not self._run_stage(limits):
                     break
                 self._finish_stage()
-        self.accelerator.end_training()
+        self.processes.accelerator.end_training()
         return self.position
 
     def _resume(self) -> bool:
@@ -192,33 +154,53 @@ class Trainer:
                     raise TrainingError(f"{checkpoint} is of another model; repeat the --set it was started with")
                 if self.position.stage_index >= len(self.preset.stages):
                     return True
+                self._check_stage(checkpoint, trained)
                 self._start_stage()
-                average = load_checkpoint(checkpoint, self.plain_module, self.optimizer)
+                load_checkpoint(checkpoint, self._state(), self.processes)
             except CheckpointError as error:
                 logger.warning("%s; trying an older one", error)
-                set_aside(checkpoint)
+                self.processes.wait()
+                if self.processes.is_main:
+                    set_aside(checkpoint)
                 continue
-            device = self.accelerator.device
-            self.ema.shadow_params = [average[name].to(device) for name, _ in self.plain_module.named_parameters()]
             logger.info("resumed from %s", checkpoint)
             return True
         raise TrainingError(f"no usable checkpoint in {self.checkpoints}; remove the folder to start again")
 
+    def _check_stage(self, checkpoint: Path, trained: Preset) -> None:
+        """Refuses a checkpoint that holds other tensors than the stage needs, which would look like damage."""
+        stages = [preset.stages[self.position.stage_index] for preset in (trained, self.preset)]
+        for field in ("optimizer", "lora_rank", "train_text_encoder"):
+            then, now = (getattr(stage, field) for stage in stages)
+            if then != now:
+                raise TrainingError(f"{checkpoint} has {field} {then}, not {now}; repeat the --set it was started with")
+
     def _start_stage(self) -> None:
         """Networks, optimizer and average for the stage at `self.position`."""
         self.stage = self.preset.stages[self.position.stage_index]
-        module = TrainingModule(self.parts.unet, self.parts.text_encoder, self.parts.scheduler, self.stage)
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = make_optimizer(self.stage, [(n, p) for n, p in module.named_parameters() if p.requires_grad])
-        self.module, self.optimizer = self.accelerator.prepare(module, optimizer)
-        self.plain_module = self.accelerator.unwrap_model(self.module)
-        self.ema = EMAModel(list(self.plain_module.parameters()), decay=self.stage.ema_decay, foreach=True)
-        self.ema.optimization_step = self.position.step
-        self.monitor = Monitor(self.preset, self.parts, self.pack, self.stage, self.out)
+        parts, processes = self.parts, self.processes
+        if self.stage.lora_rank:
+            train_adapters(parts.unet, self.stage.lora_rank)
+        module = TrainingModule.of(parts, self.stage, self.text_cache)
+        if not processes.sharded:  # FSDP takes contiguous parameters only
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.module = processes.spread(module, whole=() if self.text_cache is None else (parts.text_encoder,))
+        self.plain_module = module
+        self.optimizer = make_optimizer(self.stage, self._trained())
+        self.average = MovingAverage(self._trained(), self.stage.ema_decay, self.position.step)
+        self.monitor = Monitor(self.preset, parts, self.pack, self.stage, self.out, processes)
+
+    def _trained(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, p) for name, p in self.plain_module.named_parameters() if p.requires_grad]
+
+    def _state(self) -> TrainingState:
+        """What a checkpoint holds: of adapters only themselves, for the rest stays as it was."""
+        kept = self._trained() if self.stage.lora_rank else list(self.plain_module.named_parameters())
+        return TrainingState(dict(kept), self.average, self.optimizer)
 
     def _finish_stage(self) -> None:
         """The next stage starts from the average, which is what the finished stage would ship."""
-        self.ema.copy_to(self.plain_module.parameters())
+        self.average.copy_to_parameters()
         self.position = replace(self.position, stage_index=self.position.stage_index + 1, step=0, optimizer_from=0)
         if self.position.stage_index == len(self.preset.stages):
             self._write_checkpoint()
@@ -226,56 +208,80 @@ class Trainer:
 
     def _run_stage(self, limits: Limits) -> bool:
         """Runs the current stage; true when it is complete, false when a limit or a signal ended it."""
-        size_px, seed = self.preset.model.size_px, self.position.seed
-        source = stage_source(self.preset.data, self.stage.stage, self.pack, size_px, seed)
-        dataset = StageDataset(source, self.preset.model, self.stage, seed)
-        rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
-        sampler = PositionSampler(self.position.step, self.stage.steps, self.stage.batch_size, rank, world_size)
-        collate = Collate(self.parts.tokenizer, self.preset.model)
-        pinned = self.accelerator.device.type == "cuda"
-        loader = make_loader(dataset, collate, sampler, self.preset.data_workers, pinned)
-        last_saved = last_report = time.monotonic()
-        progress = tqdm(
-            loader,
-            desc=self.stage.stage,
-            initial=self.position.step,
-            total=self.stage.steps,
-            disable=not self.accelerator.is_main_process,
-            mininterval=10,
-        )
+        loader, per_step = self._make_loader()
+        saved = reported = time.monotonic()
         self.module.train()
-        for batch in progress:
-            if self._interrupted or limits.reached(self.position.total_steps):
+        for batches in _in_groups(loader, per_step):
+            now = time.monotonic()
+            due = (now - saved) / 60 >= self.preset.checkpoint_minutes
+            report_due = (now - reported) / 60 >= self.preset.report_minutes
+            ending = limits.reached(self.position.total_steps)
+            interrupted, ending, due, report_due = self.processes.any_of(self._interrupted, ending, due, report_due)
+            if interrupted or ending:
                 self._write_checkpoint()
-                self._report()
+                if not interrupted or self.processes.count == 1:  # a launcher soon kills what it has interrupted
+                    self._report()
                 return False
-            if time.monotonic() - last_saved >= 60 * self.preset.checkpoint_minutes:
+            if due:
                 self._write_checkpoint()
-                last_saved = time.monotonic()
-            if time.monotonic() - last_report >= 60 * self.preset.report_minutes:
+                saved = time.monotonic()
+            if report_due:
                 self._report()
-                last_report = time.monotonic()
+                reported = time.monotonic()
             started = time.monotonic()
-            losses = self._step(batch.to(self.accelerator.device))
+            losses = self._step([batch.to(self.processes.device) for batch in batches])
             self._advance(time.monotonic() - started)
-            self.monitor.add(batch, losses)
+            self.monitor.add(batches, losses)
             if self.position.step % self.monitor.log_every == 0:
                 values = self.monitor.flush(self._learning_rate())
-                self.accelerator.log(values, step=self.position.total_steps)
-                progress.set_postfix(loss=f"{values['loss/all']:.4f}")
+                self.processes.accelerator.log(values, step=self.position.total_steps)
+                loader.set_postfix(loss=f"{values['loss/all']:.4f}")
         return True
 
-    def _step(self, batch: TrainingBatch) -> torch.Tensor:
-        """One optimizer step; returns the loss of every example."""
+    def _make_loader(self) -> tuple[tqdm, int]:
+        """The micro-batches of this process from the current step on, and how many make a step."""
+        preset, stage, processes, seed = self.preset, self.stage, self.processes, self.position.seed
+        source = stage_source(preset.data, stage.stage, self.pack, preset.model.size_px, seed)
+        dataset = StageDataset(source, preset.model, stage, seed)
+        sampler = PositionSampler(
+            self.position.step,
+            stage.steps,
+            stage.batch_size,
+            processes.rank,
+            processes.count,
+            preset.execution.micro_batch,
+        )
+        collate = Collate(self.parts.tokenizer, preset.model, self.parts.unet.text_format)
+        loader = make_loader(dataset, collate, sampler, preset.data_workers, processes.device.type == "cuda")
+        progress = tqdm(
+            loader,
+            desc=stage.stage,
+            initial=self.position.step * sampler.per_step,
+            total=stage.steps * sampler.per_step,
+            disable=not processes.is_main,
+            mininterval=10,
+        )
+        return progress, sampler.per_step
+
+    def _step(self, batches: Sequence[TrainingBatch]) -> torch.Tensor:
+        """One optimizer step on the examples of one or more micro-batches; returns the loss of every example."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        losses = self.module(batch)
-        self.accelerator.backward(losses.mean())
-        self.accelerator.clip_grad_norm_(self.module.parameters(), self.stage.max_grad_norm)
+        losses = []
+        for number, batch in enumerate(batches, start=1):
+            has_references = len(batch.prompts.reference_rows) > 0
+            if self.processes.sharded and self.processes.any_of(has_references)[0] and not has_references:
+                batch = with_blank_reference(batch)
+            with self.processes.accumulating(self.module, last=number == len(batches)):
+                with self.processes.autocast():
+                    loss = self.module(batch)
+                (loss.mean() / len(batches)).backward()
+            losses.append(loss.detach())
+        torch.nn.utils.clip_grad_norm_([p for _, p in self._trained()], self.stage.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.ema.step(self.plain_module.parameters())
-        return losses.detach()
+        self.average.update()
+        return torch.cat(losses)
 
     def _learning_rate(self) -> float:
         return learning_rate_at(self.position.step, self.stage, self.position.optimizer_from)
@@ -290,32 +296,18 @@ class Trainer:
         )
 
     def _write_checkpoint(self) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        names = [name for name, _ in self.plain_module.named_parameters()]
-        average = dict(zip(names, self.ema.shadow_params, strict=True))
-        state = TrainingState(self.plain_module, average, self.optimizer)
-        save_checkpoint(self.checkpoints, state, self.position, self.preset)
+        save_checkpoint(self.checkpoints, self._state(), self.position, self.preset, self.processes)
 
     def _report(self) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        with self._averaged_weights():
-            values = self.monitor.report(self.position)
-        self.accelerator.log(values, step=self.position.total_steps)
-
-    @contextmanager
-    def _averaged_weights(self) -> Iterator[None]:
-        """The networks hold the moving average inside this context."""
-        parameters = list(self.plain_module.parameters())
-        self.ema.store(parameters)
-        self.ema.copy_to(parameters)
+        """Validation, samples and the exported model, of the average; in all processes, as sharded weights need."""
         self.module.eval()
-        try:
-            yield
-        finally:
-            self.ema.restore(parameters)
-            self.module.train()
+        with self.average.applied():
+            report = self.monitor.report(self.position)
+        self.module.train()
+        accelerator, step = self.processes.accelerator, self.position.total_steps
+        accelerator.log(report.values, step=step)
+        show_picture(accelerator, "samples", report.sheet, step)
+        self.processes.wait()
 
     @contextmanager
     def _catch_signals(self) -> Iterator[None]:
@@ -330,3 +322,10 @@ class Trainer:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+def _in_groups(batches: Iterable[TrainingBatch], size: int) -> Iterator[list[TrainingBatch]]:
+    """The micro-batches of one step after another."""
+    remaining = iter(batches)
+    while group := list(itertools.islice(remaining, size)):
+        yield group

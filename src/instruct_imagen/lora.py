@@ -1,0 +1,68 @@
+"""Low-rank adapters (LoRA) of a network, as fine-tuning writes them (`training/adapters.py`), loaded and checked."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from .errors import UserError
+from .extras import require
+from .unet import InstructUNet
+
+LORA_FILE = "pytorch_lora_weights.safetensors"  # diffusers' name
+
+
+class AdapterError(UserError):
+    """An adapter that is missing, damaged, or made for another model."""
+
+
+def load_adapter(unet: InstructUNet, folder: Path, scale: float = 1.0) -> None:
+    """Adds an adapter to a network; those that were added before go on acting.
+
+    Args:
+        unet: the network.
+        folder: with `LORA_FILE`.
+        scale: how strongly it acts; 1 is as it was trained.
+
+    Raises:
+        AdapterError: there is none, it is damaged, or made for a network of other layers.
+        UserError: peft is not installed.
+    """
+    require("peft", "lora", "A LoRA adapter")
+    _check(unet, folder)
+    known = list(getattr(unet, "peft_config", {}))
+    name = f"lora{len(known)}"
+    file = {"weight_name": LORA_FILE, "use_safetensors": True, "local_files_only": True}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several are meant to act
+        unet.load_lora_adapter(str(folder), prefix=None, adapter_name=name, **file)
+    unet.set_adapter([*known, name])
+    torch.nn.Module.to(unet, unet.dtype)  # peft keeps float32
+    for module in unet.modules():
+        if hasattr(module, "set_scale") and name in getattr(module, "scaling", {}):
+            module.set_scale(name, scale)
+
+
+def _check(unet: InstructUNet, folder: Path) -> None:
+    """Every weight must belong to a layer of its width: a mismatch in the middle of loading would leave half of it."""
+    file = folder / LORA_FILE
+    if not file.is_file():
+        raise AdapterError(f"there is no adapter in {folder}: it has no {LORA_FILE}")
+    try:
+        weights = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise AdapterError(f"the adapter {file} is damaged: {error}") from error
+    layers = dict(unet.named_modules())
+    for name, weight in weights.items():
+        path, _, side = name.removesuffix(".weight").rpartition(".")
+        layer = getattr(layers.get(path), "base_layer", layers.get(path))
+        width, size = {
+            "lora_A": (getattr(layer, "in_features", None), weight.shape[-1]),
+            "lora_B": (getattr(layer, "out_features", None), weight.shape[0]),
+        }.get(side, (None, 0))
+        if width != size:
+            raise AdapterError(f"the adapter {folder} is not for this model, whose {path or name} it does not fit")

@@ -1,0 +1,236 @@
+"""Fine-tuning on one's own examples: LoRA and the whole network, from a JSONL file to pictures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from training_runs import Run, assert_same_tensors, newest_tensors, seen_in, start
+
+from instruct_imagen.cli import UsageError, main, parse_adapter
+from instruct_imagen.data.report import DataError
+from instruct_imagen.data.world_tasks import WorldTasks
+from instruct_imagen.instruction import Instruction
+from instruct_imagen.lora import LORA_FILE, AdapterError
+from instruct_imagen.pipeline import InstructImagenPipeline
+from instruct_imagen.presets import Preset, get_preset
+from instruct_imagen.training.adapters import TARGETS
+from instruct_imagen.training.beginning import BeginningError
+from instruct_imagen.training.own_data import own_data
+from instruct_imagen.training.trainer import Trainer, TrainingError
+
+NUM_EXAMPLES = 20
+SETS = ("data_workers=0", "stages.0.noise_levels=1")
+QUICK = ("--batch-size", "2", *(part for value in SETS for part in ("--set", value)), "--quiet")
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def own_examples(builtin_pack, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty masked edits of rendered scenes as a user would have them: one line each, pictures beside."""
+    folder = tmp_path_factory.mktemp("own")
+    tasks, lines = WorldTasks(builtin_pack, "train", 32), []
+    for index in range(NUM_EXAMPLES):
+        example = tasks.build("edit", np.random.default_rng(index), f"edit-{index}").example
+        names = [f"{index}-{place}.png" for place in range(len(example.instruction.references))]
+        for name, reference in zip(names, example.instruction.references, strict=True):
+            reference.image.save(folder / name)
+        example.target.save(folder / f"{index}.png")
+        texts = example.instruction.to_json(names)
+        lines.append(json.dumps({"task_type": "edit", "output_image": f"{index}.png", **texts}))
+    (folder / "edits.jsonl").write_text("\n".join(lines) + "\n")
+    return folder / "edits.jsonl"
+
+
+@pytest.fixture(scope="module")
+def adapted(own_examples: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of LoRA, by the command."""
+    out = tmp_path_factory.mktemp("finetuned") / "run"
+    assert run("finetune", own_examples, "--model", model_folder, "--out", out, "--steps", 4, "--rank", 4, *QUICK) == 0
+    return out
+
+
+def preset_of(own_examples: Path, *overrides: str) -> Preset:
+    """What the command of `adapted` trains."""
+    sizes = ("stages.0.steps=4", "stages.0.decay_steps=0", "stages.0.batch_size=2", "stages.0.lora_rank=4")
+    return replace(get_preset("finetune", [*sizes, *SETS, *overrides]), data=own_data([own_examples]))
+
+
+def quiet_pipeline(folder: Path, **options) -> InstructImagenPipeline:
+    pipeline = InstructImagenPipeline.from_pretrained(folder, **options)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def draw(model: InstructImagenPipeline) -> torch.Tensor:
+    return model(Instruction("a red star"), 2, generator=torch.Generator().manual_seed(0), output_type="pt").images
+
+
+def test_only_the_adapter_is_written(adapted: Path, model_folder: Path):
+    assert not (adapted / "pipeline").exists()
+    names = set(newest_tensors(adapted))
+    assert all("lora_A" in name or "lora_B" in name for name in names)
+    size = sum(file.stat().st_size for file in (adapted / "lora").iterdir())
+    assert size < 0.5 * sum(file.stat().st_size for file in (model_folder / "unet").iterdir())
+    weights = load_file(adapted / "lora" / LORA_FILE)
+    layers = {name.rsplit(".lora_", 1)[0] for name in weights}
+    assert {target for target in TARGETS if any(layer.endswith(target) for layer in layers)} == set(TARGETS)
+    training = json.loads((adapted / "lora" / "training.json").read_text())
+    assert training["preset"]["base"] == str(model_folder)
+    assert set(json.loads((adapted / "validation.jsonl").read_text().splitlines()[-1])) >= {"validation/edits/0.95"}
+
+
+def test_the_adapter_draws_what_training_drew(adapted: Path, model_folder: Path, tmp_path: Path):
+    """The same pictures as with the layers changed by hand, and others than the base model's."""
+    pipeline, by_hand, without = (quiet_pipeline(model_folder) for _ in range(3))
+    base = draw(pipeline)
+    average = newest_tensors(adapted)
+    with torch.no_grad():
+        for name in (name for name in average if name.startswith("average.") and ".lora_A." in name):
+            layer = by_hand.unet.get_submodule(name.removeprefix("average.unet.").split(".lora_A.")[0])
+            layer.weight += average[name.replace("lora_A", "lora_B")] @ average[name]
+    pipeline.load_lora(adapted / "lora")
+    drawn = draw(pipeline)
+    torch.testing.assert_close(drawn, draw(by_hand), rtol=0, atol=1e-4)
+    assert (drawn - base).abs().max() > 1e-3
+    without.load_lora(adapted / "lora", scale=0.0)
+    torch.testing.assert_close(draw(without), base, rtol=0, atol=1e-6)
+    arguments = ("generate", "a red star", "--model", model_folder, "--steps", 2, "--size", 32, "--quiet")
+    assert run(*arguments, "--lora", adapted / "lora", "--out", tmp_path / "adapted.png") == 0
+    assert run(*arguments, "--lora", f"{adapted / 'lora'}=0", "--out", tmp_path / "none.png") == 0
+    assert run(*arguments, "--out", tmp_path / "base.png") == 0
+    assert (tmp_path / "none.png").read_bytes() == (tmp_path / "base.png").read_bytes()
+    assert (tmp_path / "adapted.png").read_bytes() != (tmp_path / "base.png").read_bytes()
+
+
+def test_two_adapters_act_together(adapted: Path, model_folder: Path):
+    pipeline = quiet_pipeline(model_folder, dtype=torch.bfloat16)
+    for scale in (1.0, 0.5):
+        pipeline.load_lora(adapted / "lora", scale)
+    layer = pipeline.unet.context_layers[0][0].to_q
+    assert list(layer.active_adapters) == ["lora0", "lora1"]
+    assert (layer.scaling["lora0"], layer.scaling["lora1"]) == (1.0, 0.5)
+    assert {p.dtype for p in pipeline.unet.parameters()} == {torch.bfloat16}
+
+
+def test_resuming_an_adapter_is_exact(own_examples: Path, model_folder: Path, adapted: Path, tmp_path: Path):
+    Trainer(preset_of(own_examples), tmp_path / "run", init=model_folder).run(max_steps=2)
+    with pytest.raises(TrainingError, match="has lora_rank 4, not 8"):
+        Trainer(preset_of(own_examples, "stages.0.lora_rank=8"), tmp_path / "run", resume=True).run()
+    command = ("finetune", own_examples, "--model", model_folder, "--out", tmp_path / "run", "--rank", 4, *QUICK)
+    assert run(*command, "--steps", 4, "--resume", "latest") == 0
+    assert_same_tensors(newest_tensors(tmp_path / "run"), newest_tensors(adapted))
+
+
+@pytest.mark.slow
+def test_two_processes_adapt_what_one_adapts(own_examples: Path, model_folder: Path, tmp_path: Path):
+    """With sharded adapters, whose export is whole."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    base = f"base={model_folder}"
+    for folder, number in ((one, 1), (two, 2)):
+        folder.mkdir()
+        preset = preset_of(own_examples, base, "execution.precision=float32", "execution.parallel=fsdp")
+        assert start(Run(preset, folder, report=True), number) == [0] * number
+    expected, found = seen_in(one), seen_in(two)
+    assert [step.marks for step in expected.values()] == [step.marks for step in found.values()]
+    for step, seen in expected.items():
+        assert found[step].loss == pytest.approx(seen.loss, rel=1e-4)
+    first, second = (load_file(folder / "lora" / LORA_FILE) for folder in (one, two))
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_whole_network_is_tuned_and_the_rest_is_the_models(
+    own_examples: Path, cascade_folder: Path, tmp_path: Path
+):
+    model, out = tmp_path / "model", tmp_path / "run"
+    shutil.copytree(cascade_folder, model)
+    (model / "super_resolution" / "training.json").write_text("{}")
+    command = ("finetune", own_examples, "--model", model, "--out", out, "--steps", 2, "--full", *QUICK)
+    assert run(*command) == 0
+    before, after = InstructImagenPipeline.from_pretrained(model), quiet_pipeline(out / "pipeline")
+    assert not torch.equal(before.unet.backbone.conv_in.weight, after.unet.backbone.conv_in.weight.float())
+    for name, value in before.super_resolution.state_dict().items():
+        assert torch.equal(value, after.super_resolution.state_dict()[name]), name
+    assert (out / "pipeline" / "super_resolution" / "training.json").is_file()  # says how that network was trained
+    assert after(Instruction("a red star"), 2).images[0].size == (64, 64)
+
+
+def test_what_cannot_be_tuned_is_refused_before_anything_is_written(
+    own_examples: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    out = tmp_path / "run"
+
+    def refused(*arguments: object) -> str:
+        assert run("finetune", *arguments, "--out", out, *QUICK) == 2
+        assert not out.exists()
+        return capsys.readouterr().err
+
+    assert "does not exist" in refused(tmp_path / "none.jsonl", "--model", model_folder)
+    broken = own_examples.with_name("broken.jsonl")
+    broken.write_text(own_examples.read_text().replace('"0.png"', '"gone.png"'))
+    assert "gone.png" in refused(broken, "--model", model_folder)
+    assert "Traceback" not in refused(own_examples, "--model", tmp_path / "no model")
+    with pytest.raises(SystemExit):
+        run("finetune", own_examples, "--out", out, "--rank", 4, "--full")
+    with pytest.raises(BeginningError, match="one lora_rank for all stages"):
+        Trainer(get_preset("debug", ["stages.*.lora_rank=4"]), out)
+    with pytest.raises(BeginningError, match="one lora_rank for all stages"):
+        Trainer(get_preset("adapt", ["stages.0.lora_rank=4"]), out, init=model_folder)
+    monkeypatch.setitem(sys.modules, "peft", None)
+    assert "install instruct-imagen[lora]" in refused(own_examples, "--model", model_folder)
+
+
+def test_own_examples_are_shown_equally_often(own_examples: Path, tmp_path: Path):
+    few = own_examples.with_name("few.jsonl")
+    few.write_text("".join(own_examples.read_text().splitlines(keepends=True)[:5]))
+    recipe = own_data([own_examples, few])
+    assert [(entry.name, entry.ratio) for entry in recipe.stage2] == [("edits", NUM_EXAMPLES), ("few", 5)]
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(DataError):
+        own_data([tmp_path / "empty.jsonl"])
+
+
+def test_adapters_that_do_not_fit_are_refused(adapted: Path, model_folder: Path, pipeline, tmp_path: Path, capsys):
+    base = quiet_pipeline(model_folder)
+    weights = load_file(adapted / "lora" / LORA_FILE)
+    name = next(name for name in weights if "lora_A" in name)
+    wider = {**weights, name: torch.zeros(4, weights[name].shape[1] + 1)}
+    unknown = {**weights, "backbone.nowhere.lora_A.weight": weights[name].clone()}
+    for number, wrong in enumerate((wider, unknown)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        save_file(wrong, folder / LORA_FILE)
+        with pytest.raises(AdapterError, match="is not for this model"):
+            base.load_lora(folder)
+    (tmp_path / "0" / LORA_FILE).write_bytes((adapted / "lora" / LORA_FILE).read_bytes()[:-10])
+    with pytest.raises(AdapterError, match="is damaged"):
+        base.load_lora(tmp_path / "0")
+    assert not getattr(base.unet, "peft_config", {})
+    assert torch.equal(draw(base), draw(quiet_pipeline(model_folder)))
+    arguments = ("generate", "a red star", "--model", model_folder, "--out", tmp_path / "x.png", "--quiet")
+    assert run(*arguments, "--lora", tmp_path) == 2
+    assert "there is no adapter in" in capsys.readouterr().err
+
+
+def test_the_adapters_of_the_command_line(tmp_path: Path):
+    odd = tmp_path / "rank=4"
+    odd.mkdir()
+    assert parse_adapter("lora") == ("lora", 1.0)
+    assert parse_adapter("lora=0.5") == ("lora", 0.5)
+    assert parse_adapter(str(odd)) == (str(odd), 1.0)
+    assert parse_adapter(f"{odd}=-1") == (str(odd), -1.0)
+    with pytest.raises(UsageError, match="'strong' is not a number"):
+        parse_adapter("lora=strong")
