@@ -286,6 +286,8 @@ PRESETS: dict[str, Preset] = {
         _three_stages(
             (12_000, 400, 47_600),
             _MANY_CAPTIONS,
+            batch_size=48,
+            noise_levels=1,
             level_shift=2.0,
             optimizer="muon",
             learning_rate=1e-3,
