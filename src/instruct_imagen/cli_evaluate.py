@@ -86,7 +86,6 @@ def _run_real(options: argparse.Namespace) -> None:
     from .evaluation.real.metrics import RealMetrics
     from .evaluation.real.runner import print_real_scores, run_real, suite_names
     from .evaluation.real.vision_language import ChatJudge
-    from .files import make_folder
 
     if options.out is None or options.export is not None:
         raise UserError("suites of real data are not exported, since their releases have licences; give --out DIR")
@@ -97,9 +96,7 @@ def _run_real(options: argparse.Namespace) -> None:
     )
     metrics = RealMetrics.load(options.clip, options.dino, options.depth_model, judge, options.download)
     source = _source(options)
-    scores = run_real(
-        names, source, data, metrics, make_folder(options.out), count=options.count, progress=not options.quiet
-    )
+    scores = run_real(names, source, data, metrics, options.out, count=options.count, progress=not options.quiet)
     print_real_scores(scores)
 
 

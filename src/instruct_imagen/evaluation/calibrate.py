@@ -84,8 +84,10 @@ def _read_task(task: SuiteTask, suite: Suite, pack: GlyphPack, true: Readings, w
         shifted = [*seen[1:], seen[0]]
         readings: Readings = defaultdict(list)
         _collect(task, cases, shifted, pack, size_px, readings)
-        ruined = [ruin(one, two, rng) for one, two in zip(seen, shifted, strict=True)]
-        readings[QUALITY] = list(_realism(PictureSet.open(ruined, pack), pack, size_px))
+        masks = [judged(np.repeat(case.world.picture.mask[..., None] * np.uint8(255), 3, 2), size_px) for case in cases]
+        trios = zip(seen, shifted, masks, strict=True)
+        ruined = [ruin(one, two, mask[..., 0] > 127, rng)[0] for one, two, mask in trios]
+        readings[QUALITY] = list(_realism(PictureSet(ruined, pack), pack, size_px))
         for name, values in readings.items():
             wrong[name] += values
 
@@ -98,7 +100,7 @@ def _collect(
     size_px: int,
     readings: Readings,
 ) -> None:
-    opened = PictureSet.open(pictures, pack)
+    opened = PictureSet(pictures, pack)
     for condition in task.conditions:
         for reading in read(condition, opened, cases):
             if reading is not None:
@@ -107,7 +109,7 @@ def _collect(
 
 
 def _realism(opened: PictureSet, pack: GlyphPack, size_px: int) -> np.ndarray:
-    return true_features(pack, size_px).realism(opened.seen.features)
+    return true_features(pack, size_px).realism(opened.overview.quality)
 
 
 def main() -> None:
