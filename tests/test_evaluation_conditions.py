@@ -10,7 +10,7 @@ import pytest
 
 from instruct_imagen.data.world_tasks import RAW
 from instruct_imagen.evaluation import conditions, scoring
-from instruct_imagen.evaluation.calibrate import touched
+from instruct_imagen.evaluation.calibrate import ANOTHERS, TRUE, TRUE_KINDS, calibrate, gather, measure, touched
 from instruct_imagen.evaluation.calibration import Scale, read_scales, scale_of, scales_text, shipped_scales
 from instruct_imagen.evaluation.cases import READABLE_RELATIONS, suite_cases
 from instruct_imagen.evaluation.conditions import PictureSet, Reading, read
@@ -18,6 +18,7 @@ from instruct_imagen.evaluation.judges import quality
 from instruct_imagen.evaluation.judges.copies import is_copy
 from instruct_imagen.evaluation.judges.extractor import count_fidelity, depth_fidelity
 from instruct_imagen.evaluation.judges.quality import TrueFeatures, distances, kernel_distance
+from instruct_imagen.evaluation.judges.spoiling import RUINS
 from instruct_imagen.evaluation.judges.style import StyleJudge
 from instruct_imagen.evaluation.judging import copied
 from instruct_imagen.evaluation.scoring import Judged, Verdict, anchors, judge
@@ -180,6 +181,29 @@ def test_scales_are_fitted_to_what_they_promise():
     useless = Scale.fit(wrong, wrong)
     assert useless.wrong_full <= 0.06, "a judge that cannot tell gives no full marks to wrong pictures"
     assert Scale.fit(np.ones(9), np.ones(9)).score(1.0) == 1
+
+
+def test_scales_are_fitted_and_measured_by_the_same_readings(builtin_pack):
+    readings = gather(builtin_pack, 4, seed=5, names=("mask", "reworded_mask"))
+    assert set(readings) == {"mask", "identity", "ground", "quality"}
+    assert {kind: len(values) for kind, values in readings["mask"].items()} == {
+        **dict.fromkeys(TRUE_KINDS, 4),
+        ANOTHERS: 8,
+    }
+    faults = set(readings["quality"]) - set(TRUE_KINDS)
+    assert faults and faults <= set(RUINS)
+    scales = calibrate(readings)
+    assert set(scales) == set(readings) and scales["mask"].count == 12
+    figures = {judge.scale: judge for judge in measure(readings, scales)}
+    mask = figures["mask"]
+    assert mask.count == 4 and mask.levels[TRUE] > mask.levels[ANOTHERS] and mask.told_apart > 0.9
+
+
+def test_judges_that_cannot_tell_are_at_chance():
+    values = [0.1, 0.4, 0.7, 0.7]
+    readings = {"blind": {**{kind: values for kind in TRUE_KINDS}, ANOTHERS: values}}
+    (blind,) = measure(readings, calibrate(readings))
+    assert blind.told_apart == pytest.approx(0.5) and blind.levels[TRUE] == blind.levels[ANOTHERS]
 
 
 def test_scales_survive_their_file_and_bad_ones_are_refused(tmp_path):

@@ -18,6 +18,7 @@ from instruct_imagen.evaluation.folders import FolderPictures, experiment, uid, 
 from instruct_imagen.evaluation.model import counted, trained_templates
 from instruct_imagen.evaluation.suites import EvaluationError, get_suites
 from instruct_imagen.presets import get_preset
+from instruct_imagen.rating.imagenhub import read_experiments
 from instruct_imagen.training.checkpoint import TrainingPosition, write_training_file
 
 
@@ -45,11 +46,19 @@ def test_imagenhubs_layout(builtin_pack, tmp_path):
     write_suites(suites, builtin_pack, tmp_path / "export")
     folder = tmp_path / "export" / "imagenhub" / experiment(suites[0], task)
     lookup = json.loads((folder / "dataset_lookup.json").read_text())
-    assert list(lookup) == [uid(task, 0), uid(task, 1)] and len(lookup[uid(task, 0)]["references"]) == 2
+    assert list(lookup) == [uid(task, 0), uid(task, 1)] and len(lookup[uid(task, 0)]["references"]) >= 2
     with (folder / "dataset_lookup.csv").open() as file:
         assert [row["uid"] for row in csv.DictReader(file)] == list(lookup)
-    assert Image.open(folder / "input" / uid(task, 0)).size == (2 * 64 + 4, 64)
     cases = suite_cases(task, suites[0], builtin_pack)
+    shown = list(read_experiments(folder.parent))
+    assert [item.task for item in shown] == ["zero_shot_multi_subject"] * 2
+    for case, item in zip(cases, shown, strict=True):
+        assert item.instruction.text == case.instruction.text
+        pairs = list(zip(item.instruction.references, case.instruction.references, strict=True))
+        assert all((a.marker, a.text) == (b.marker, b.text) for a, b in pairs)
+        assert all(a.image.tobytes() == b.image.tobytes() for a, b in pairs)
+    files = [entry["image"] for fields in lookup.values() for entry in fields["references"]]
+    assert len(set(files)) == len(files) and files[0] == f"input/{uid(task, 0)}"
     assert np.array_equal(np.asarray(Image.open(folder / "GroundTruth" / uid(task, 1))), cases[1].truth)
     for index in range(2):
         path = tmp_path / "drawn" / "images" / task.name / f"{index}.png"
@@ -58,7 +67,7 @@ def test_imagenhubs_layout(builtin_pack, tmp_path):
     write_method(suites, tmp_path / "drawn", "mine", tmp_path / "export")
     found = FolderPictures(folder / "mine")(task, cases)
     assert [picture[0, 0, 0] for picture in found] == [0, 1]
-    for name in ("", "a/b", "..", "input", "GroundTruth"):
+    for name in ("", "a/b", "..", "input", "reference2", "GroundTruth"):
         with pytest.raises(EvaluationError, match="name a method"):
             write_method(suites, tmp_path / "drawn", name, tmp_path / "export")
 

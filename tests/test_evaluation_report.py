@@ -150,6 +150,14 @@ def test_the_papers_averages_follow_from_its_rows():
     assert without_transfer == pytest.approx(TABLE_3["in_domain"][1], abs=0.01)
 
 
+def test_one_evaluation_is_a_report_of_the_instructed_model(tmp_path):
+    write_results(tmp_path, "out", lambda task: 0.7, ("in_domain",))
+    found = read_results(tmp_path / "out")
+    assert list(found) == ["instruct"] and found["instruct"].average(IN_DOMAIN) == pytest.approx(0.7 - 0.1 / COUNT)
+    with pytest.raises(EvaluationError, match="evaluate into it first"):
+        read_results(tmp_path / "none")
+
+
 def test_claims_say_what_the_figures_say(results):
     claims = {claim.text: claim for claim in check_claims(results)}
     gap = claims["“instruct, with stage 1” is ahead of “single-task models” on in-domain average"]

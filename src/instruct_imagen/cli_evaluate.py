@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .arguments import positive
+from .arguments import several
 from .errors import UserError
 
 
@@ -24,9 +24,9 @@ def add_evaluate(
     )
     command.add_argument("--out", type=Path, metavar="DIR", help="scores.json, verdicts and contact sheets go here")
     command.add_argument("--images", type=Path, metavar="DIR", help="score pictures of any system: TASK/INDEX.png")
-    command.add_argument("--export", type=Path, metavar="DIR", help="write the instructions with their pictures")
+    command.add_argument("--export", type=Path, metavar="DIR", help="write the instructions with their pictures, for raters and other systems")
     command.add_argument("--name", metavar="NAME", help="what an export calls the method (the model or folder)")
-    command.add_argument("--count", type=positive, metavar="N", help="instructions per task (the suite's own)")
+    command.add_argument("--count", type=several, metavar="N", help="instructions per task, at least 2 (the suite's own)")
     command.add_argument("--guidance", type=float, help="guidance scale (the model's own, 3.0)")
     command.add_argument("--image-guidance", type=float, help="separate guidance scale of the references")
     real = command.add_argument_group("real data", "suites of the paper; models are folders, or names with --download")

@@ -1,11 +1,13 @@
-"""Calibrates the judges' scales on instructions that no suite shows.
+"""Calibrates the judges' scales, and measures them, on instructions that no suite shows.
 
     python -m instruct_imagen.evaluation.calibrate --out src/instruct_imagen/evaluation/weights
+    python -m instruct_imagen.evaluation.calibrate --measure
 
-Every task of every suite is built anew from another seed. True pictures count as they are, at 32 pixels, and slightly
-touched, since no model draws every pixel; wrong ones are those of the next instruction and, for the quality, ruined
-ones. Prints how well true and wrong pictures are told apart, on which docs/evaluation.md reports. A few minutes of
-one core.
+Every task of every suite is built anew from another seed. True pictures are read as they are, at 32 pixels, and
+slightly touched, since no model draws every pixel; wrong ones are those of the next instruction and, for the quality,
+ruined ones. The first command fits the scales to them. The second takes the scales that come with the package to
+pictures of yet another seed and prints ceilings and floors, as docs/evaluation.md has them. Each takes a quarter of an
+hour of one core.
 """
 
 from __future__ import annotations
@@ -13,33 +15,36 @@ from __future__ import annotations
 import argparse
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 
+from ..arguments import several
 from ..files import make_folder, write_atomically
 from ..world import GlyphPack, load_pack
-from .calibration import SCALES_FILE, Scale, Scales, scales_text
+from .calibration import SCALES_FILE, Scale, Scales, scales_text, shipped_scales
 from .cases import SuiteCase, suite_cases
 from .conditions import PictureSet, read
 from .judges.nets import WEIGHTS
-from .judges.quality import true_features
 from .judges.spoiling import ruin
-from .pictures import JUDGE_SIZE_PX, judged
+from .pictures import judged
 from .scoring import QUALITY
 from .suites import ALL, Suite, SuiteTask, get_suites
 
 logger = logging.getLogger(__name__)
 
-SEED = 8_600_000
-NUM_PER_TASK = 96
+SEED, MEASURING_SEED = 8_600_000, 8_800_000
+NUM_PER_TASK = 48
 REDUCED_PX = 32
+TRUE, REDUCED, TOUCHED, ANOTHERS = "true", "32 px", "touched", "another's"
+TRUE_KINDS = (TRUE, REDUCED, TOUCHED)
+_TIMES: Mapping[str, int] = {"edit": 4, "face": 2}  # tasks whose scales no other task shares, and that have several
 
-Readings = dict[str, list[float]]
+Readings = dict[str, dict[str, list[float]]]  # by scale, and by kind of picture: TRUE_KINDS, ANOTHERS, or a fault
 
 
 def touched(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -49,87 +54,139 @@ def touched(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def calibrate(pack: GlyphPack, num_per_task: int = NUM_PER_TASK, seed: int = SEED) -> Scales:
-    """Scales of all conditions and of the quality.
+def gather(pack: GlyphPack, num_per_task: int, seed: int, names: Sequence[str] = (ALL,)) -> Readings:
+    """Readings of true and of wrong pictures.
 
     Args:
         pack: the glyphs.
         num_per_task: instructions of each task.
         seed: of the instructions.
+        names: suites or tasks, as `get_suites` takes them.
     """
-    true: Readings = defaultdict(list)
-    wrong: Readings = defaultdict(list)
-    for suite in get_suites(ALL):
-        own = replace(suite, num_per_task=num_per_task, seed=seed)
+    readings: Readings = defaultdict(lambda: defaultdict(list))
+    for suite in (suite for name in names for suite in get_suites(name)):
         for task in suite.tasks:
             if task.stream:  # the same pictures in other words
                 continue
-            _read_task(task, own, pack, true, wrong)
+            own = replace(suite, num_per_task=num_per_task * _TIMES.get(task.name, 1), seed=seed)
+            _read_task(task, own, pack, readings)
             logger.info("read %s", task.name)
-    return {name: Scale.fit(np.array(true[name]), np.array(wrong[name])) for name in sorted(true)}
+    return readings
 
 
-def _read_task(task: SuiteTask, suite: Suite, pack: GlyphPack, true: Readings, wrong: Readings) -> None:
+def _read_task(task: SuiteTask, suite: Suite, pack: GlyphPack, readings: Readings) -> None:
     cases = suite_cases(task, suite, pack)
     rng = np.random.default_rng((suite.seed, len(cases)))
     pictures = [case.truth for case in cases]
     small = [judged(picture, REDUCED_PX) for picture in pictures]
-    for size_px, seen in (
-        (JUDGE_SIZE_PX, pictures),
-        (REDUCED_PX, small),
-        (JUDGE_SIZE_PX, [touched(picture, rng) for picture in pictures]),
-    ):
-        _collect(task, cases, seen, pack, size_px, true)
-    for size_px, seen in ((JUDGE_SIZE_PX, pictures), (REDUCED_PX, small)):
+    for kind, seen in ((TRUE, pictures), (REDUCED, small), (TOUCHED, [touched(p, rng) for p in pictures])):
+        opened = PictureSet(seen, pack)
+        _read_conditions(task, cases, opened, kind, readings)
+        readings[QUALITY][kind] += opened.realism.tolist()
+    for seen in (pictures, small):
         shifted = [*seen[1:], seen[0]]
-        readings: Readings = defaultdict(list)
-        _collect(task, cases, shifted, pack, size_px, readings)
-        masks = [judged(np.repeat(case.world.picture.mask[..., None] * np.uint8(255), 3, 2), size_px) for case in cases]
-        trios = zip(seen, shifted, masks, strict=True)
-        ruined = [ruin(one, two, mask[..., 0] > 127, rng)[0] for one, two, mask in trios]
-        readings[QUALITY] = list(_realism(PictureSet(ruined, pack), pack, size_px))
-        for name, values in readings.items():
-            wrong[name] += values
+        _read_conditions(task, cases, PictureSet(shifted, pack), ANOTHERS, readings)
+        masks = [_resized_mask(case.world.picture.mask, len(seen[0])) for case in cases]
+        ruined = [ruin(one, two, mask, rng) for one, two, mask in zip(seen, shifted, masks, strict=True)]
+        realism = PictureSet([picture for picture, _ in ruined], pack).realism
+        for (_, fault), value in zip(ruined, realism, strict=True):
+            readings[QUALITY][fault].append(float(value))
 
 
-def _collect(
-    task: SuiteTask,
-    cases: Sequence[SuiteCase],
-    pictures: Sequence[np.ndarray],
-    pack: GlyphPack,
-    size_px: int,
-    readings: Readings,
+def _read_conditions(
+    task: SuiteTask, cases: Sequence[SuiteCase], opened: PictureSet, kind: str, readings: Readings
 ) -> None:
-    opened = PictureSet(pictures, pack)
     for condition in task.conditions:
         for reading in read(condition, opened, cases):
             if reading is not None:
-                readings[reading.scale].append(reading.value)
-    readings[QUALITY] += list(_realism(opened, pack, size_px))
+                readings[reading.scale][kind].append(reading.value)
 
 
-def _realism(opened: PictureSet, pack: GlyphPack, size_px: int) -> np.ndarray:
-    return true_features(pack, size_px).realism(opened.overview.quality)
+def _resized_mask(mask: np.ndarray, size_px: int) -> np.ndarray:
+    return judged(np.repeat(mask[..., None] * np.uint8(255), 3, axis=2), size_px)[..., 0] > 127
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help=f"folder for {SCALES_FILE}")
-    parser.add_argument("--pack", default="font", help="font, builtin, or a folder of cut-outs")
-    parser.add_argument("--count", type=int, default=NUM_PER_TASK, help="instructions per task (%(default)s)")
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(1)
-    scales = calibrate(load_pack(options.pack).prepare(), options.count)
-    path = make_folder(options.out) / SCALES_FILE
-    write_atomically(path, lambda partial: partial.write_text(scales_text(scales), encoding="utf-8"))
+def calibrate(readings: Readings) -> Scales:
+    """Scales of all conditions and of the quality, from what `gather` read."""
+    scales = {}
+    for name, kinds in sorted(readings.items()):
+        true = [value for kind in TRUE_KINDS for value in kinds[kind]]
+        scales[name] = Scale.fit(np.array(true), np.array(_wrong(kinds)))
+    return scales
+
+
+def _wrong(kinds: Mapping[str, Sequence[float]]) -> list[float]:
+    return [value for kind, values in kinds.items() if kind not in TRUE_KINDS for value in values]
+
+
+@dataclass(frozen=True)
+class JudgeFigures:
+    """What one judge says of true and of wrong pictures.
+
+    Attributes:
+        scale: its scale.
+        levels: mean level by kind of picture: the first three are ceilings, the others floors.
+        told_apart: how often a true picture is read higher than a wrong one; 0.5 is chance.
+        count: true pictures as they are.
+    """
+
+    scale: str
+    levels: Mapping[str, float]
+    told_apart: float
+    count: int
+
+
+def measure(readings: Readings, scales: Scales) -> list[JudgeFigures]:
+    """Ceilings and floors of all judges, from what `gather` read with a seed that the scales do not know."""
+    found = []
+    for name, kinds in sorted(readings.items()):
+        levels = {kind: float(np.mean([scales[name].level(v) for v in values])) for kind, values in kinds.items()}
+        true, wrong = (np.array(values) for values in (kinds[TRUE] + kinds[REDUCED], _wrong(kinds)))
+        ahead = (true[:, None] > wrong).mean() + 0.5 * (true[:, None] == wrong).mean()
+        found.append(JudgeFigures(name, levels, float(ahead), len(kinds[TRUE])))
+    return found
+
+
+def print_scales(scales: Scales) -> None:
+    """Prints what was fitted, and how many wrong pictures pass all the same."""
     print(f"{'scale':24}  wrong  true   half   full  wrong >= half  wrong >= full  count")
     for name, s in scales.items():
         print(
             f"{name:24}  {s.zero:.3f}  {s.one:.3f}  {s.half:.3f}  {s.full:.3f}  {s.wrong_half:13.2f}  "
             f"{s.wrong_full:13.2f}  {s.count:5d}"
         )
+
+
+def print_figures(found: Sequence[JudgeFigures]) -> None:
+    """Prints a line a judge: mean level of true pictures of each kind, of wrong ones, and how well they part."""
+    print(f"{'judge':24}" + "".join(f"{kind:>9}" for kind in TRUE_KINDS) + "    wrong  told apart  count")
+    for judge in found:
+        floors = {kind: level for kind, level in judge.levels.items() if kind not in TRUE_KINDS}
+        ceilings = "".join(f"{judge.levels[kind]:9.2f}" for kind in TRUE_KINDS)
+        mean = float(np.mean(list(floors.values())))
+        print(f"{judge.scale:24}{ceilings}{mean:9.2f}{judge.told_apart:12.3f}{judge.count:7d}")
+        if len(floors) > 1:
+            print("  " + ", ".join(f"{kind} {level:.2f}" for kind, level in sorted(floors.items())))
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help=f"folder for {SCALES_FILE}")
+    parser.add_argument("--measure", action="store_true", help="print ceilings and floors of the shipped scales")
+    parser.add_argument("--pack", default="font", help="font, builtin, or a folder of cut-outs")
+    parser.add_argument("--count", type=several, default=NUM_PER_TASK, help="instructions per task (%(default)s)")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(1)
+    pack = load_pack(options.pack).prepare()
+    if options.measure:
+        print_figures(measure(gather(pack, options.count, MEASURING_SEED), shipped_scales()))
+        return
+    scales = calibrate(gather(pack, options.count, SEED))
+    path = make_folder(options.out) / SCALES_FILE
+    write_atomically(path, lambda partial: partial.write_text(scales_text(scales), encoding="utf-8"))
+    print_scales(scales)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from .judges.glyph_templates import PORTRAIT, SEVERAL, Pose
 from .judges.identity import IdentityJudge
 from .judges.mask import mask_iou, shipped_mask_judge
 from .judges.overview import Overview, shipped_overview_judge
+from .judges.quality import true_features
 from .judges.style import StyleJudge
 from .judges.synthesis import Sight, SynthesisJudge
 from .pictures import JUDGE_SIZE_PX, judged
@@ -81,15 +82,16 @@ class PictureSet:
     """Pictures to judge, and what the judges see in them; each is asked once, when it is first needed.
 
     Args:
-        pictures: uint8 [S, S, 3] each, any S; at least one.
+        pictures: uint8 [S, S, 3] each, any S, all of one size; at least one.
         pack: the glyphs.
 
     Attributes:
-        given: the pictures.
+        given: the pictures as they are, all of one size.
         pictures: the same at the judges' size.
     """
 
     def __init__(self, pictures: Sequence[np.ndarray], pack: GlyphPack) -> None:
+        self._pack = pack
         self.given = list(pictures)
         self.pictures = [judged(picture) for picture in pictures]
         self.judges = pack_judges(pack)
@@ -97,8 +99,13 @@ class PictureSet:
 
     @cached_property
     def overview(self) -> Overview:
-        """Grounds, and features of the quality."""
+        """Grounds, and features for the quality and for distances of distributions."""
         return shipped_overview_judge().look(self.pictures)
+
+    @cached_property
+    def realism(self) -> np.ndarray:
+        """How near each is to true pictures of its size: float64 [N], see `TrueFeatures.realism`."""
+        return true_features(self._pack, min(len(self.given[0]), JUDGE_SIZE_PX)).realism(self.overview.quality)
 
     @cached_property
     def extracted(self) -> Extracted:
