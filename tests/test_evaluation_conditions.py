@@ -201,7 +201,7 @@ def test_scales_are_fitted_and_measured_by_the_same_readings(builtin_pack):
 
 def test_judges_that_cannot_tell_are_at_chance():
     values = [0.1, 0.4, 0.7, 0.7]
-    readings = {"blind": {**{kind: values for kind in TRUE_KINDS}, ANOTHERS: values}}
+    readings = {"blind": {**dict.fromkeys(TRUE_KINDS, values), ANOTHERS: values}}
     (blind,) = measure(readings, calibrate(readings))
     assert blind.told_apart == pytest.approx(0.5) and blind.levels[TRUE] == blind.levels[ANOTHERS]
 

@@ -159,7 +159,7 @@ def run_suites(
         What is in `scores.json`: {suite: {task: TaskScore}}.
 
     Raises:
-        EvaluationError: a suite has fewer than two instructions a task, or the source gives something else than pictures.
+        EvaluationError: a task has fewer than two instructions, or the source gives something else than pictures.
     """
     evaluator = evaluator or Evaluator(pack)
     scores: Scores = {}
