@@ -6,8 +6,8 @@
 Every task of every suite is built anew from another seed. True pictures are read as they are, at 32 pixels, and
 slightly touched, since no model draws every pixel; wrong ones are those of the next instruction and, for the quality,
 ruined ones. The first command fits the scales to them. The second takes the scales that come with the package to
-pictures of yet another seed and prints ceilings and floors, as docs/evaluation.md has them. Each takes a quarter of an
-hour of one core.
+pictures of yet another seed and prints ceilings and floors, as docs/evaluation.md has them. Five to ten minutes of one
+core each.
 """
 
 from __future__ import annotations
@@ -33,16 +33,17 @@ from .judges.nets import WEIGHTS
 from .judges.spoiling import ruin
 from .pictures import judged
 from .scoring import QUALITY
-from .suites import ALL, Suite, SuiteTask, get_suites
+from .suites import ALL, Condition, SuiteTask, get_suites
 
 logger = logging.getLogger(__name__)
 
 SEED, MEASURING_SEED = 8_600_000, 8_800_000
-NUM_PER_TASK = 48
+NUM_PER_TASK = 32
 REDUCED_PX = 32
 TRUE, REDUCED, TOUCHED, ANOTHERS = "true", "32 px", "touched", "another's"
 TRUE_KINDS = (TRUE, REDUCED, TOUCHED)
-_TIMES: Mapping[str, int] = {"edit": 4, "face": 2}  # tasks whose scales no other task shares, and that have several
+_TIMES: Mapping[str, int] = {"edit": 4, "control_style": 4, "face": 2}  # those with several scales of their own
+_AT_ONCE = 12  # cases whose candidates' templates are kept while all their pictures are read
 
 Readings = dict[str, dict[str, list[float]]]  # by scale, and by kind of picture: TRUE_KINDS, ANOTHERS, or a fault
 
@@ -69,23 +70,37 @@ def gather(pack: GlyphPack, num_per_task: int, seed: int, names: Sequence[str] =
             if task.stream:  # the same pictures in other words
                 continue
             own = replace(suite, num_per_task=num_per_task * _TIMES.get(task.name, 1), seed=seed)
-            _read_task(task, own, pack, readings)
+            cases = suite_cases(task, own, pack)
+            rng = np.random.default_rng((seed, len(cases)))
+            for part in np.array_split(np.arange(len(cases)), -(-len(cases) // _AT_ONCE)):
+                _read_cases(_read_here(task), [cases[k] for k in part], pack, rng, readings)
             logger.info("read %s", task.name)
     return readings
 
 
-def _read_task(task: SuiteTask, suite: Suite, pack: GlyphPack, readings: Readings) -> None:
-    cases = suite_cases(task, suite, pack)
-    rng = np.random.default_rng((suite.seed, len(cases)))
+def _read_here(task: SuiteTask) -> list[Condition]:
+    """A task's conditions but for the subject beside a control: slow to read, and the same in the tasks without one."""
+    controlled = any(condition.kind == "control" for condition in task.conditions)
+    return [condition for condition in task.conditions if not (controlled and condition.kind == "identity")]
+
+
+def _read_cases(
+    conditions: Sequence[Condition],
+    cases: Sequence[SuiteCase],
+    pack: GlyphPack,
+    rng: np.random.Generator,
+    readings: Readings,
+) -> None:
+    """Adds readings of some cases' true pictures, of each other's, and of ruined ones."""
     pictures = [case.truth for case in cases]
     small = [judged(picture, REDUCED_PX) for picture in pictures]
     for kind, seen in ((TRUE, pictures), (REDUCED, small), (TOUCHED, [touched(p, rng) for p in pictures])):
         opened = PictureSet(seen, pack)
-        _read_conditions(task, cases, opened, kind, readings)
+        _read_conditions(conditions, cases, opened, kind, readings)
         readings[QUALITY][kind] += opened.realism.tolist()
     for seen in (pictures, small):
         shifted = [*seen[1:], seen[0]]
-        _read_conditions(task, cases, PictureSet(shifted, pack), ANOTHERS, readings)
+        _read_conditions(conditions, cases, PictureSet(shifted, pack), ANOTHERS, readings)
         masks = [_resized_mask(case.world.picture.mask, len(seen[0])) for case in cases]
         ruined = [ruin(one, two, mask, rng) for one, two, mask in zip(seen, shifted, masks, strict=True)]
         realism = PictureSet([picture for picture, _ in ruined], pack).realism
@@ -94,9 +109,9 @@ def _read_task(task: SuiteTask, suite: Suite, pack: GlyphPack, readings: Reading
 
 
 def _read_conditions(
-    task: SuiteTask, cases: Sequence[SuiteCase], opened: PictureSet, kind: str, readings: Readings
+    conditions: Sequence[Condition], cases: Sequence[SuiteCase], opened: PictureSet, kind: str, readings: Readings
 ) -> None:
-    for condition in task.conditions:
+    for condition in conditions:
         for reading in read(condition, opened, cases):
             if reading is not None:
                 readings[reading.scale][kind].append(reading.value)
