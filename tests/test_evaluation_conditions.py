@@ -10,7 +10,16 @@ import pytest
 
 from instruct_imagen.data.world_tasks import RAW
 from instruct_imagen.evaluation import conditions, scoring
-from instruct_imagen.evaluation.calibrate import ANOTHERS, TRUE, TRUE_KINDS, calibrate, gather, measure, touched
+from instruct_imagen.evaluation.calibrate import (
+    ANOTHERS,
+    TRUE,
+    TRUE_KINDS,
+    calibrate,
+    fulfils,
+    gather,
+    measure,
+    touched,
+)
 from instruct_imagen.evaluation.calibration import Scale, read_scales, scale_of, scales_text, shipped_scales
 from instruct_imagen.evaluation.cases import READABLE_RELATIONS, suite_cases
 from instruct_imagen.evaluation.conditions import PictureSet, Reading, read
@@ -197,6 +206,22 @@ def test_scales_are_fitted_and_measured_by_the_same_readings(builtin_pack):
     figures = {judge.scale: judge for judge in measure(readings, scales)}
     mask = figures["mask"]
     assert mask.count == 4 and mask.levels[TRUE] > mask.levels[ANOTHERS] and mask.told_apart > 0.9
+
+
+def test_what_happens_to_be_right_is_no_wrong_picture(builtin_pack):
+    _, cases = some_cases("text", builtin_pack, 12)
+    asked = [Condition("ground"), Condition("count"), Condition("identity")]
+    assert all(fulfils(condition, case, case) for condition in asked for case in cases)
+    one = next(case for case in cases if len(case.world.scene.subjects) == 1)
+    two = next(case for case in cases if len(case.world.scene.subjects) == 2)
+    assert not fulfils(Condition("count"), one, two)
+    other = next(case for case in cases if case.world.scene.ground.kind != one.world.scene.ground.kind)
+    assert not fulfils(Condition("ground"), one, other)
+    _, edits = some_cases("edit", builtin_pack, 12)
+    ground = next(case for case in edits if case.world.edit.kind == "ground")
+    assert fulfils(Condition("inside"), ground, ground) and not fulfils(Condition("outside"), ground, ground)
+    with pytest.raises(EvaluationError, match="larger --count"):
+        calibrate({"count": dict.fromkeys(TRUE_KINDS, [0.5])})
 
 
 def test_judges_that_cannot_tell_are_at_chance():
