@@ -221,7 +221,7 @@ def test_what_happens_to_be_right_is_no_wrong_picture(builtin_pack):
     ground = next(case for case in edits if case.world.edit.kind == "ground")
     assert fulfils(Condition("inside"), ground, ground) and not fulfils(Condition("outside"), ground, ground)
     with pytest.raises(EvaluationError, match="larger --count"):
-        calibrate({"count": dict.fromkeys(TRUE_KINDS, [0.5])})
+        calibrate({"count": {kind: [0.5] for kind in TRUE_KINDS}})
 
 
 def test_judges_that_cannot_tell_are_at_chance():

@@ -251,7 +251,7 @@ def _write_pictures(out: Path, database: Database) -> None:
             name = f"{reference_folder(row.marker, index)}/{place.uid}"
             known.append({"marker": row.marker, "text": row.text, "image": name})
             _write_picture(connection, row.picture_id, out / place.task / name)
-    lookup: dict[str, dict[str, object]] = {}
+    lookup: dict[str, dict[str, dict[str, object]]] = {}
     for number, row in rows.items():
         lookup.setdefault(row.task, {})[row.uid] = {"prompt": row.text, "references": given[number]}
     for task, entries in lookup.items():

@@ -4,9 +4,9 @@ features: for every candidate, places where its silhouette fits the subjects tha
 far the whole scene, with the candidate there, over the asked ground and in the asked style, is from the picture, both
 blurred so that the chance of a texture does not count; number: the candidates' shares of the likelihood.
 
-Templates in plain colours (`identity`) read plain pictures as well or better, whatever the ground; in styled ones they
-are lost. docs/evaluation.md has the figures. Nothing is learned but the extractor, so held-out glyphs
-are judged as well as any others.
+Templates in plain colours (`identity`) read plain pictures nearly as well without knowing the ground, so that a wrong
+ground is no fault of the subject; in styled ones they are lost. docs/evaluation.md has the figures. Nothing is learned
+but the extractor, so held-out glyphs are judged as well as any others.
 """
 
 from __future__ import annotations
