@@ -3,8 +3,8 @@
     python benchmarks/judge_accuracy.py --count 60
 
 Subjects and people are chosen among 16, hats among 8; templates and synthesis look at the same pictures. The floor is
-the same judge on the picture of the next scene. `python -m instruct_imagen.evaluation.calibrate --measure` has the
-judges of controls, relations and quality, which give a degree and choose nothing.
+the same judge on the picture of the next scene. `python -m instruct_imagen.evaluation.calibrate` measures all judges,
+of controls, relations and quality too, which give a degree and choose nothing.
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ from instruct_imagen.evaluation.calibrate import (
     fulfils,
     gather,
     measure,
-    touched,
 )
 from instruct_imagen.evaluation.calibration import Scale, read_scales, scale_of, scales_text, shipped_scales
 from instruct_imagen.evaluation.cases import READABLE_RELATIONS, suite_cases
@@ -27,7 +26,7 @@ from instruct_imagen.evaluation.judges import quality
 from instruct_imagen.evaluation.judges.copies import is_copy
 from instruct_imagen.evaluation.judges.extractor import count_fidelity, depth_fidelity
 from instruct_imagen.evaluation.judges.quality import TrueFeatures, distances, kernel_distance
-from instruct_imagen.evaluation.judges.spoiling import RUINS
+from instruct_imagen.evaluation.judges.spoiling import RUINS, touched
 from instruct_imagen.evaluation.judges.style import StyleJudge
 from instruct_imagen.evaluation.judging import copied
 from instruct_imagen.evaluation.scoring import Judged, Verdict, anchors, judge
@@ -187,6 +186,8 @@ def test_scales_are_fitted_to_what_they_promise():
     assert scale.zero < scale.half < scale.full < scale.one and scale.wrong_half == pytest.approx(0.1, abs=0.01)
     assert [scale.level(v) for v in (0.2, scale.half, scale.full)] == [0, 0.5, 1]
     assert scale.score(scale.zero) == 0 and scale.score(scale.one) == 1 and 0 < scale.score(0.5) < 1
+    tied = Scale.fit(true, np.where(np.arange(400) < 390, 0.0, 0.5))
+    assert tied.level(0.0) == 0 and tied.wrong_half <= 0.1, "readings that many wrong pictures share count for nothing"
     useless = Scale.fit(wrong, wrong)
     assert useless.wrong_full <= 0.06, "a judge that cannot tell gives no full marks to wrong pictures"
     assert Scale.fit(np.ones(9), np.ones(9)).score(1.0) == 1
@@ -203,7 +204,7 @@ def test_scales_are_fitted_and_measured_by_the_same_readings(builtin_pack):
     assert faults and faults <= set(RUINS)
     scales = calibrate(readings)
     assert set(scales) == set(readings) and scales["mask"].count == 12
-    figures = {judge.scale: judge for judge in measure(readings, scales)}
+    figures = {judge.scale: judge for judge in measure(readings)}
     mask = figures["mask"]
     assert mask.count == 4 and mask.levels[TRUE] > mask.levels[ANOTHERS] and mask.told_apart > 0.9
 
@@ -225,10 +226,11 @@ def test_what_happens_to_be_right_is_no_wrong_picture(builtin_pack):
 
 
 def test_judges_that_cannot_tell_are_at_chance():
-    values = [0.1, 0.4, 0.7, 0.7]
+    values = np.random.default_rng(0).random(400).tolist()
     readings = {"blind": {**dict.fromkeys(TRUE_KINDS, values), ANOTHERS: values}}
-    (blind,) = measure(readings, calibrate(readings))
-    assert blind.told_apart == pytest.approx(0.5) and blind.levels[TRUE] == blind.levels[ANOTHERS]
+    (blind,) = measure(readings)
+    assert blind.told_apart == pytest.approx(0.5) and blind.levels[TRUE] == blind.levels[ANOTHERS] == blind.floor
+    assert blind.floor < 0.1, "a judge that cannot tell turns true pictures down"
 
 
 def test_scales_survive_their_file_and_bad_ones_are_refused(tmp_path):

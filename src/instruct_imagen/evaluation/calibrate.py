@@ -1,13 +1,11 @@
-"""Calibrates the judges' scales, and measures them, on instructions that no suite shows.
+"""Calibrates the judges' scales, and measures the judges, on instructions that no suite shows.
 
     python -m instruct_imagen.evaluation.calibrate --out src/instruct_imagen/evaluation/weights
-    python -m instruct_imagen.evaluation.calibrate --measure
 
 Every task of every suite is built anew from another seed. True pictures are read as they are, at 32 pixels, and
 slightly touched, since no model draws every pixel; wrong ones are those of the next instruction and, for the quality,
-ruined ones. The first command fits the scales to them. The second takes the scales that come with the package to
-pictures of yet another seed and prints ceilings and floors, as docs/evaluation.md has them. Five to ten minutes of one
-core each.
+ruined ones. Writes the scales that fit them best, and prints ceilings and floors as docs/evaluation.md has them: each
+half of the readings on scales that were fitted to the other half. Five to ten minutes of one core.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
@@ -27,18 +24,18 @@ from ..arguments import several
 from ..errors import UserError
 from ..files import make_folder, write_atomically
 from ..world import GlyphPack, load_pack, parse_portrait
-from .calibration import SCALES_FILE, Scale, Scales, scales_text, shipped_scales
+from .calibration import SCALES_FILE, Scale, Scales, scales_text
 from .cases import SuiteCase, suite_cases
 from .conditions import PictureSet, read
 from .judges.nets import WEIGHTS
-from .judges.spoiling import RUINS, ruin
+from .judges.spoiling import RUINS, ruin, touched
 from .pictures import judged
 from .scoring import QUALITY
 from .suites import ALL, Condition, EvaluationError, SuiteTask, get_suites
 
 logger = logging.getLogger(__name__)
 
-SEED, MEASURING_SEED = 8_600_000, 8_800_000
+SEED = 8_600_000
 NUM_PER_TASK = 32
 REDUCED_PX = 32
 TRUE, REDUCED, TOUCHED, ANOTHERS = "true", "32 px", "touched", "another's"
@@ -50,13 +47,6 @@ _TIMES: Mapping[str, int] = {"edit": 4, "control_style": 4, "face": 2}  # those 
 _AT_ONCE = 12  # cases whose candidates' templates are kept while all their pictures are read
 
 Readings = dict[str, dict[str, list[float]]]  # by scale, and by kind of picture: TRUE_KINDS, ANOTHERS, or a fault
-
-
-def touched(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A true picture with slight faults that no rater would mind: a little blur, noise and cast."""
-    values = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), float(rng.uniform(0.3, 0.6)))
-    values = values + rng.normal(0, 3, values.shape) + rng.normal(0, 3, 3)
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 def gather(pack: GlyphPack, num_per_task: int, seed: int, names: Sequence[str] = (ALL,)) -> Readings:
@@ -105,7 +95,7 @@ def _read_cases(
     following = [*cases[1:], cases[0]]
     for seen in (pictures, small):
         shifted = [*seen[1:], seen[0]]
-        _read_conditions(conditions, cases, PictureSet(shifted, pack), ANOTHERS, readings, shown=following)
+        _read_wrong(conditions, cases, following, PictureSet(shifted, pack), readings)
         masks = [_resized_mask(case.world.picture.mask, len(seen[0])) for case in cases]
         ruined = [ruin(one, two, mask, rng) for one, two, mask in zip(seen, shifted, masks, strict=True)]
         realism = PictureSet([picture for picture, _ in ruined], pack).realism
@@ -114,18 +104,34 @@ def _read_cases(
 
 
 def _read_conditions(
+    conditions: Sequence[Condition], cases: Sequence[SuiteCase], opened: PictureSet, kind: str, readings: Readings
+) -> None:
+    for condition in conditions:
+        for reading in read(condition, opened, cases):
+            if reading is not None:
+                readings[reading.scale][kind].append(reading.value)
+
+
+def _read_wrong(
     conditions: Sequence[Condition],
     cases: Sequence[SuiteCase],
+    shown: Sequence[SuiteCase],
     opened: PictureSet,
-    kind: str,
     readings: Readings,
-    shown: Sequence[SuiteCase] | None = None,
 ) -> None:
-    """Adds readings of pictures; `shown` are the cases whose true pictures they are, if not their own."""
+    """Adds readings of pictures that are the true ones of other cases, `shown`."""
     for condition in conditions:
-        for k, reading in enumerate(read(condition, opened, cases)):
-            if reading is not None and (shown is None or not fulfils(condition, cases[k], shown[k])):
-                readings[reading.scale][kind].append(reading.value)
+        asked = list(map(_miscounted, shown)) if condition.kind == "count" else cases
+        for case, other, reading in zip(asked, shown, read(condition, opened, asked), strict=True):
+            if reading is not None and not fulfils(condition, case, other):
+                readings[reading.scale][ANOTHERS].append(reading.value)
+
+
+def _miscounted(case: SuiteCase) -> SuiteCase:
+    """The same with one subject less, or more where there is one: other cases mostly have the same number."""
+    scene = case.world.scene
+    subjects = scene.subjects[:-1] if len(scene.subjects) > 1 else 2 * scene.subjects
+    return replace(case, world=replace(case.world, scene=replace(scene, subjects=subjects)))
 
 
 def fulfils(condition: Condition, case: SuiteCase, shown: SuiteCase) -> bool:
@@ -156,13 +162,14 @@ def calibrate(readings: Readings) -> Scales:
     Raises:
         EvaluationError: there are no wrong pictures of some kind.
     """
-    scales = {}
-    for name, kinds in sorted(readings.items()):
-        true, wrong = [value for kind in TRUE_KINDS for value in kinds[kind]], _wrong(kinds)
-        if not wrong:
-            raise EvaluationError(f"So few instructions have no wrong picture for {name!r}; give a larger --count.")
-        scales[name] = Scale.fit(np.array(true), np.array(wrong))
-    return scales
+    return {name: _fit(name, kinds) for name, kinds in sorted(readings.items())}
+
+
+def _fit(name: str, kinds: Mapping[str, Sequence[float]]) -> Scale:
+    true, wrong = [value for kind in TRUE_KINDS for value in kinds[kind]], _wrong(kinds)
+    if not true or not wrong:
+        raise EvaluationError(f"So few instructions have no wrong picture for {name!r}; give a larger --count.")
+    return Scale.fit(np.array(true), np.array(wrong))
 
 
 def _wrong(kinds: Mapping[str, Sequence[float]]) -> list[float]:
@@ -177,7 +184,7 @@ class JudgeFigures:
     Attributes:
         scale: its scale.
         levels: mean level by kind of picture; those of `TRUE_KINDS` are ceilings.
-        floor: mean level of the wrong pictures that the scale is fitted to.
+        floor: mean level of the wrong pictures that a scale is fitted to.
         told_apart: how often a true picture is read higher than such a wrong one; 0.5 is chance.
         count: true pictures as they are.
     """
@@ -189,26 +196,28 @@ class JudgeFigures:
     count: int
 
 
-def measure(readings: Readings, scales: Scales) -> list[JudgeFigures]:
-    """Ceilings and floors of all judges, from what `gather` read with a seed that the scales do not know."""
-    found = []
-    for name, kinds in sorted(readings.items()):
-        levels = {kind: float(np.mean([scales[name].level(v) for v in values])) for kind, values in kinds.items()}
-        true, wrong = (np.array(values) for values in (kinds[TRUE] + kinds[REDUCED], _wrong(kinds)))
-        floor = float(np.mean([scales[name].level(v) for v in wrong]))
-        ahead = (true[:, None] > wrong).mean() + 0.5 * (true[:, None] == wrong).mean()
-        found.append(JudgeFigures(name, levels, floor, float(ahead), len(kinds[TRUE])))
-    return found
+def measure(readings: Readings) -> list[JudgeFigures]:
+    """Ceilings and floors of all judges: each half of what `gather` read, on scales fitted to the other half.
+
+    Raises:
+        EvaluationError: a half has no wrong pictures of some kind.
+    """
+    return [_measured(name, kinds) for name, kinds in sorted(readings.items())]
 
 
-def print_scales(scales: Scales) -> None:
-    """Prints what was fitted, and how many wrong pictures pass all the same."""
-    print(f"{'scale':24}  wrong  true   half   full  wrong >= half  wrong >= full  count")
-    for name, s in scales.items():
-        print(
-            f"{name:24}  {s.zero:.3f}  {s.one:.3f}  {s.half:.3f}  {s.full:.3f}  {s.wrong_half:13.2f}  "
-            f"{s.wrong_full:13.2f}  {s.count:5d}"
-        )
+def _measured(name: str, kinds: Mapping[str, Sequence[float]]) -> JudgeFigures:
+    halves = [{kind: values[start::2] for kind, values in kinds.items()} for start in range(2)]
+    levels: dict[str, list[float]] = defaultdict(list)
+    floor: list[float] = []
+    for half, other in (halves, halves[::-1]):
+        scale = _fit(name, other)
+        for kind, values in half.items():
+            levels[kind] += map(scale.level, values)
+        floor += map(scale.level, _wrong(half))
+    true, wrong = np.array([*kinds[TRUE], *kinds[REDUCED]]), np.array(_wrong(kinds))
+    ahead = (true[:, None] > wrong).mean() + 0.5 * (true[:, None] == wrong).mean()
+    means = {kind: float(np.mean(found)) for kind, found in levels.items() if found}
+    return JudgeFigures(name, means, float(np.mean(floor)), float(ahead), len(kinds[TRUE]))
 
 
 def print_figures(found: Sequence[JudgeFigures]) -> None:
@@ -226,23 +235,19 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=WEIGHTS, help=f"folder for {SCALES_FILE}")
-    parser.add_argument("--measure", action="store_true", help="print ceilings and floors of the shipped scales")
     parser.add_argument("--pack", default="font", help="font, builtin, or a folder of cut-outs")
     parser.add_argument("--count", type=several, default=NUM_PER_TASK, help="instructions per task (%(default)s)")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
-    pack = load_pack(options.pack).prepare()
-    if options.measure:
-        print_figures(measure(gather(pack, options.count, MEASURING_SEED), shipped_scales()))
-        return
     try:
-        scales = calibrate(gather(pack, options.count, SEED))
+        folder = make_folder(options.out)
+        readings = gather(load_pack(options.pack).prepare(), options.count, SEED)
+        scales, figures = calibrate(readings), measure(readings)
     except UserError as error:
         parser.error(str(error))
-    path = make_folder(options.out) / SCALES_FILE
-    write_atomically(path, lambda partial: partial.write_text(scales_text(scales), encoding="utf-8"))
-    print_scales(scales)
+    write_atomically(folder / SCALES_FILE, lambda partial: partial.write_text(scales_text(scales), encoding="utf-8"))
+    print_figures(figures)
 
 
 if __name__ == "__main__":

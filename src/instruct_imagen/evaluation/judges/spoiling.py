@@ -35,6 +35,13 @@ def spoil(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return _as_picture(values)
 
 
+def touched(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A true picture with slight faults that no rater would mind: a little blur, noise and cast."""
+    values = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), float(rng.uniform(0.3, 0.6)))
+    values = values + rng.normal(0, 3, values.shape) + rng.normal(0, 3, 3)
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
 def reduced(picture: np.ndarray, size_px: int) -> np.ndarray:
     """A picture as a model of `size_px` would give it, brought back to its own size."""
     return judged(judged(picture, size_px), len(picture))
