@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from .judges.nets import WEIGHTS
 from .judges.spoiling import RUINS, ruin, touched
 from .pictures import judged
 from .scoring import QUALITY
-from .suites import ALL, Condition, EvaluationError, SuiteTask, get_suites
+from .suites import ALL, Condition, ConditionKind, EvaluationError, SuiteTask, get_suites
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,13 @@ TRUE_KINDS = (TRUE, REDUCED, TOUCHED)
 # fitted to them: it would have to turn most true pictures down.
 UNSEEN = ("warped", "blended", "jumbled", "blobbed")
 _TIMES: Mapping[str, int] = {"edit": 4, "control_style": 4, "face": 2}  # those with several scales of their own
+_OPPOSITES = {
+    "next to": "above",
+    "left of": "right of",
+    "right of": "left of",
+    "above": "below",
+    "below": "above",
+}
 _AT_ONCE = 12  # cases whose candidates' templates are kept while all their pictures are read
 
 Readings = dict[str, dict[str, list[float]]]  # by scale, and by kind of picture: TRUE_KINDS, ANOTHERS, or a fault
@@ -121,7 +128,7 @@ def _read_wrong(
 ) -> None:
     """Adds readings of pictures that are the true ones of other cases, `shown`."""
     for condition in conditions:
-        asked = list(map(_miscounted, shown)) if condition.kind == "count" else cases
+        asked = list(map(_ASKED_OTHERWISE[condition.kind], shown)) if condition.kind in _ASKED_OTHERWISE else cases
         for case, other, reading in zip(asked, shown, read(condition, opened, asked), strict=True):
             if reading is not None and not fulfils(condition, case, other):
                 readings[reading.scale][ANOTHERS].append(reading.value)
@@ -132,6 +139,19 @@ def _miscounted(case: SuiteCase) -> SuiteCase:
     scene = case.world.scene
     subjects = scene.subjects[:-1] if len(scene.subjects) > 1 else 2 * scene.subjects
     return replace(case, world=replace(case.world, scene=replace(scene, subjects=subjects)))
+
+
+def _misplaced(case: SuiteCase) -> SuiteCase:
+    """The same in another relation: where other subjects are taken for these, chance puts them as asked."""
+    scene = case.world.scene
+    relation = None if scene.relation is None else _OPPOSITES[scene.relation]
+    return replace(case, world=replace(case.world, scene=replace(scene, relation=relation)))
+
+
+_ASKED_OTHERWISE: Mapping[ConditionKind, Callable[[SuiteCase], SuiteCase]] = {
+    "count": _miscounted,
+    "relation": _misplaced,
+}
 
 
 def fulfils(condition: Condition, case: SuiteCase, shown: SuiteCase) -> bool:

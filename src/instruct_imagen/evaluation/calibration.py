@@ -25,7 +25,7 @@ from .suites import EvaluationError
 
 SCALES_FILE = "scales.json"
 TRUE_SHARE = 0.9
-_ABOVE = 1e-3  # the highest wrong reading, where so many share it that even that is no threshold
+_ABOVE = 1e-3  # the highest wrong reading, where too many share it
 WRONG_SHARES = (0.9, 0.95)  # of the wrong pictures, what stays below half and below full
 
 
@@ -69,11 +69,13 @@ class Scale:
 
 
 def _beyond(wrong: np.ndarray, share: float) -> float:
-    """The least reading that no more than the rest of the wrong pictures reach, though many may share one reading."""
+    """A reading that only the rest of the wrong pictures reach; halfway over the gap below the lowest of these."""
     values, counts = np.unique(wrong, return_counts=True)
     reach = np.cumsum(counts[::-1])[::-1] / len(wrong)
-    few = values[reach <= 1 - share + 1e-9]
-    return float(few[0]) if len(few) else float(values[-1]) + _ABOVE
+    first = int(np.argmax(reach <= 1 - share + 1e-9)) if reach[-1] <= 1 - share + 1e-9 else len(values)
+    if first == len(values):  # too many share the highest reading
+        return float(values[-1]) + _ABOVE
+    return float(values[max(first - 1, 0)] + values[first]) / 2
 
 
 Scales = Mapping[str, Scale]
