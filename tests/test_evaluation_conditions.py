@@ -194,19 +194,19 @@ def test_scales_are_fitted_to_what_they_promise():
 
 
 def test_scales_are_fitted_and_measured_by_the_same_readings(builtin_pack):
-    readings = gather(builtin_pack, 4, seed=5, names=("mask", "reworded_mask"))
+    readings = gather(builtin_pack, 8, seed=5, names=("mask", "reworded_mask"))
     assert set(readings) == {"mask", "ground", "quality"}, "the subject is read where there is no control"
     assert {kind: len(values) for kind, values in readings["mask"].items()} == {
-        **dict.fromkeys(TRUE_KINDS, 4),
-        ANOTHERS: 8,
+        **dict.fromkeys(TRUE_KINDS, 8),
+        ANOTHERS: 16,
     }
     faults = set(readings["quality"]) - set(TRUE_KINDS)
     assert faults and faults <= set(RUINS)
     scales = calibrate(readings)
-    assert set(scales) == set(readings) and scales["mask"].count == 12
+    assert set(scales) == set(readings) and scales["mask"].count == 24
     figures = {judge.scale: judge for judge in measure(readings)}
     mask = figures["mask"]
-    assert mask.count == 4 and mask.levels[TRUE] > mask.levels[ANOTHERS] and mask.told_apart > 0.9
+    assert mask.count == 8 and mask.levels[TRUE] > mask.levels[ANOTHERS] and mask.told_apart > 0.9
 
 
 def test_what_happens_to_be_right_is_no_wrong_picture(builtin_pack):
@@ -223,6 +223,12 @@ def test_what_happens_to_be_right_is_no_wrong_picture(builtin_pack):
     assert fulfils(Condition("inside"), ground, ground) and not fulfils(Condition("outside"), ground, ground)
     with pytest.raises(EvaluationError, match="larger --count"):
         calibrate({"count": {kind: [0.5] for kind in TRUE_KINDS}})
+
+
+def test_wrong_numbers_and_relations_are_asked_of_true_pictures(builtin_pack):
+    readings = gather(builtin_pack, 6, seed=5, names=("multi_subject",))
+    for scale in ("count", "relation"):
+        assert np.mean(readings[scale][TRUE]) > np.mean(readings[scale][ANOTHERS]) + 0.05, scale
 
 
 def test_judges_that_cannot_tell_are_at_chance():
