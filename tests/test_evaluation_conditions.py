@@ -11,7 +11,7 @@ import pytest
 from instruct_imagen.data.world_tasks import RAW
 from instruct_imagen.evaluation import conditions, scoring
 from instruct_imagen.evaluation.calibrate import (
-    ANOTHERS,
+    ANOTHER,
     TRUE,
     TRUE_KINDS,
     calibrate,
@@ -198,7 +198,7 @@ def test_scales_are_fitted_and_measured_by_the_same_readings(builtin_pack):
     assert set(readings) == {"mask", "ground", "quality"}, "the subject is read where there is no control"
     assert {kind: len(values) for kind, values in readings["mask"].items()} == {
         **dict.fromkeys(TRUE_KINDS, 8),
-        ANOTHERS: 16,
+        ANOTHER: 16,
     }
     faults = set(readings["quality"]) - set(TRUE_KINDS)
     assert faults and faults <= set(RUINS)
@@ -206,7 +206,7 @@ def test_scales_are_fitted_and_measured_by_the_same_readings(builtin_pack):
     assert set(scales) == set(readings) and scales["mask"].count == 24
     figures = {judge.scale: judge for judge in measure(readings)}
     mask = figures["mask"]
-    assert mask.count == 8 and mask.levels[TRUE] > mask.levels[ANOTHERS] and mask.told_apart > 0.9
+    assert mask.count == 8 and mask.levels[TRUE] > mask.levels[ANOTHER] and mask.told_apart > 0.9
 
 
 def test_what_happens_to_be_right_is_no_wrong_picture(builtin_pack):
@@ -228,14 +228,14 @@ def test_what_happens_to_be_right_is_no_wrong_picture(builtin_pack):
 def test_wrong_numbers_and_relations_are_asked_of_true_pictures(builtin_pack):
     readings = gather(builtin_pack, 6, seed=5, names=("multi_subject",))
     for scale in ("count", "relation"):
-        assert np.mean(readings[scale][TRUE]) > np.mean(readings[scale][ANOTHERS]) + 0.05, scale
+        assert np.mean(readings[scale][TRUE]) > np.mean(readings[scale][ANOTHER]) + 0.05, scale
 
 
 def test_judges_that_cannot_tell_are_at_chance():
     values = np.random.default_rng(0).random(400).tolist()
-    readings = {"blind": {**dict.fromkeys(TRUE_KINDS, values), ANOTHERS: values}}
+    readings = {"blind": {**dict.fromkeys(TRUE_KINDS, values), ANOTHER: values}}
     (blind,) = measure(readings)
-    assert blind.told_apart == pytest.approx(0.5) and blind.levels[TRUE] == blind.levels[ANOTHERS] == blind.floor
+    assert blind.told_apart == pytest.approx(0.5) and blind.levels[TRUE] == blind.levels[ANOTHER] == blind.floor
     assert blind.floor < 0.1, "a judge that cannot tell turns true pictures down"
 
 

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 SEED = 8_600_000
 NUM_PER_TASK = 32
 REDUCED_PX = 32
-TRUE, REDUCED, TOUCHED, ANOTHERS = "true", "32 px", "touched", "another's"
+TRUE, REDUCED, TOUCHED, ANOTHER = "true", "32 px", "touched", "another's"
 TRUE_KINDS = (TRUE, REDUCED, TOUCHED)
 # Faults of shape and layout, which the features of the quality hardly show. They are measured, but the scale is not
 # fitted to them: it would have to turn most true pictures down.
@@ -53,7 +53,7 @@ _OPPOSITES = {
 }
 _AT_ONCE = 12  # cases whose candidates' templates are kept while all their pictures are read
 
-Readings = dict[str, dict[str, list[float]]]  # by scale, and by kind of picture: TRUE_KINDS, ANOTHERS, or a fault
+Readings = dict[str, dict[str, list[float]]]  # by scale, and by kind of picture: TRUE_KINDS, ANOTHER, or a fault
 
 
 def gather(pack: GlyphPack, num_per_task: int, seed: int, names: Sequence[str] = (ALL,)) -> Readings:
@@ -131,7 +131,7 @@ def _read_wrong(
         asked = list(map(_ASKED_OTHERWISE[condition.kind], shown)) if condition.kind in _ASKED_OTHERWISE else cases
         for case, other, reading in zip(asked, shown, read(condition, opened, asked), strict=True):
             if reading is not None and not fulfils(condition, case, other):
-                readings[reading.scale][ANOTHERS].append(reading.value)
+                readings[reading.scale][ANOTHER].append(reading.value)
 
 
 def _miscounted(case: SuiteCase) -> SuiteCase:
