@@ -225,11 +225,27 @@ def test_training_repeats_itself_and_its_weights_come_back(builtin_pack, tmp_pat
         assert loaded.state_dict()[name].numpy() == pytest.approx(value.numpy(), rel=1e-3, abs=1e-4)
 
 
+def test_training_goes_on_from_a_network_and_keeps_it_now_and_then(builtin_pack, monkeypatch):
+    torch.set_num_threads(1)
+    monkeypatch.setattr(train_glyph_embedder, "_KEEP_SECONDS", 0)
+    torch.manual_seed(1)
+    init, kept = GlyphNet(TINY), []
+    before = init.gaze.weight.clone()
+    options = TrainOptions(steps=3, batch_size=8, num_workers=0, device="cpu", learning_rate=1e-4)
+    found, _ = train(builtin_pack, options, init=init, keep=kept.append)
+    assert found is init and kept == [init] * 3
+    assert 0 < (found.gaze.weight - before).abs().max() < 1e-3
+
+
 def test_training_command_writes_weights_of_the_allowed_size(tmp_path, monkeypatch):
     command = ["train", "--out", str(tmp_path), "--steps", "1", "--batch-size", "2", "--workers", "0"]
     monkeypatch.setattr(sys, "argv", [*command, "--pack", "builtin", "--device", "cpu"])
     train_glyph_embedder.main()
     log = json.loads((tmp_path / "training.json").read_text())
+    assert log["before"] is None
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--init", str(tmp_path / "glyph_embedder.safetensors")])
+    train_glyph_embedder.main()
+    assert json.loads((tmp_path / "training.json").read_text())["before"] == log
     assert 0 <= log["caption_accuracy_of_256"] <= 1 and 0 <= log["name_accuracy"] <= 1 and log["options"]["steps"] == 1
     weights = tmp_path / "glyph_embedder.safetensors"
     assert weights.stat().st_size <= MAX_WEIGHT_BYTES

@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .data.recipe import DataRecipe, recipe_from_dict
@@ -139,6 +140,8 @@ class Preset:
     Attributes:
         pack: glyph pack, see `world.load_pack`.
         base: for super-resolution, name or folder of the base model, whose text encoder and tokenizer are used.
+        text_steps: steps that a new text encoder learns the glyph world's words before the first stage, see
+            `training.text_pretraining`; 0: none.
         data: where the examples of each stage come from.
         data_workers: processes that render examples (0: render in the training process).
         checkpoint_minutes: time between checkpoints.
@@ -150,16 +153,23 @@ class Preset:
     stages: tuple[StageConfig, ...]
     pack: str = "auto"
     base: str = ""
+    text_steps: int = 0
     data: DataRecipe = field(default_factory=DataRecipe)
     data_workers: int = 1
     checkpoint_minutes: float = 10.0
     report_minutes: float = 30.0
 
 
-def _three_stages(steps: tuple[int, int, int], **common: Any) -> tuple[StageConfig, ...]:
-    """Pre-training, stage 1, stage 2 (§3.2); pre-training has no context to drop and trains the text encoder."""
+def _three_stages(
+    steps: tuple[int, int, int], pretrain: Mapping[str, Any] = MappingProxyType({}), **common: Any
+) -> tuple[StageConfig, ...]:
+    """Pre-training, stage 1, stage 2 (§3.2); pre-training has no context to drop and trains the text encoder.
+
+    `pretrain` are fields of pre-training alone.
+    """
+    first = {**common, "drop_context": 0.0, "train_text_encoder": True, **pretrain}
     return (
-        StageConfig("pretrain", steps[0], drop_context=0.0, train_text_encoder=True, **common),
+        StageConfig("pretrain", steps[0], **first),
         StageConfig("stage1", steps[1], **common),
         StageConfig("stage2", steps[2], **common),
     )
@@ -172,6 +182,8 @@ def _super_resolution(steps: int, **options: Any) -> tuple[StageConfig, ...]:
 
 _DEBUG_TEXT = TextEncoderConfig(512, 32, 64, 1, 2, max_tokens=96)
 _PAPER_TEXT = TextEncoderConfig(32128, 4096, 10240, 24, 64, max_tokens=256)
+# Where `text_steps` taught the words, and each step should show many of them.
+_MANY_CAPTIONS: dict[str, Any] = {"train_text_encoder": False, "batch_size": 64, "noise_levels": 1}
 _PAPER_OPTIMIZATION: dict[str, Any] = {
     "batch_size": 512,
     "noise_levels": 1,
@@ -194,14 +206,25 @@ PRESETS: dict[str, Preset] = {
     "nano": Preset(
         "nano",
         ModelConfig(),
-        _three_stages((4_000, 400, 55_600), level_shift=2.0, optimizer="muon", learning_rate=1e-3, warmup_steps=200),
+        _three_stages(
+            (12_000, 400, 47_600),
+            _MANY_CAPTIONS,
+            batch_size=48,
+            noise_levels=1,
+            level_shift=2.0,
+            optimizer="muon",
+            learning_rate=1e-3,
+            warmup_steps=200,
+        ),
         pack="font",
+        text_steps=600,
     ),
     "micro": Preset(
         "micro",
         ModelConfig(channels=(96,), text=TextEncoderConfig(2048, 128, 256, 2, 4)),
         _three_stages(
             (2_400, 400, 4_400),
+            _MANY_CAPTIONS,
             optimizer="muon",
             learning_rate=1e-3,
             warmup_steps=100,
@@ -209,11 +232,13 @@ PRESETS: dict[str, Preset] = {
             ema_decay=0.998,
         ),
         pack="font",
+        text_steps=600,
     ),
     "small": Preset(
         "small",
         ModelConfig(64, 2, (128, 256, 512), (2, 2, 3), 64),
-        _three_stages((50_000, 50_000, 150_000), batch_size=128, noise_levels=2),
+        _three_stages((50_000, 50_000, 150_000), {"train_text_encoder": False}, batch_size=128, noise_levels=2),
+        text_steps=2_000,
         data_workers=8,
     ),
     "paper": Preset(

@@ -17,8 +17,9 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ PORTRAIT_SHARE = 0.1
 MAX_SCALE = 100.0  # of the logits, as in CLIP
 NAME_SCALE = 20.0  # of the logits of names
 _LEAST_COVER = 0.5  # places of the map, below which a subject is not to be told
+_KEEP_SECONDS = 300
 WARMUP_SHARE = 0.05  # of the run, in which the learning rate rises
 _EVALUATION_SEED = 1 << 40  # no position that training reaches
 
@@ -249,7 +251,11 @@ def _batches(dataset: CaptionedPictures, options: TrainOptions) -> Iterator[Batc
 
 
 def train(
-    pack: GlyphPack, options: TrainOptions, config: GlyphNetConfig | None = None, init: GlyphNet | None = None
+    pack: GlyphPack,
+    options: TrainOptions,
+    config: GlyphNetConfig | None = None,
+    init: GlyphNet | None = None,
+    keep: Callable[[GlyphNet], None] | None = None,
 ) -> tuple[GlyphNet, list[tuple[float, ...]]]:
     """Trains a network.
 
@@ -258,6 +264,7 @@ def train(
         options: how.
         config: of a new network.
         init: goes on from this network instead.
+        keep: is given the network every five minutes, against a loss of all.
 
     Returns:
         It, in evaluation mode; and now and then the step and the four losses.
@@ -269,7 +276,7 @@ def train(
         use_winograd(net)
     optimizer = torch.optim.AdamW(net.parameters(), options.learning_rate, weight_decay=0.05)
     log: list[tuple[float, ...]] = []
-    start = time.monotonic()
+    start = kept = time.monotonic()
     dataset = CaptionedPictures(pack, options.seed, map_side(net.config))
     batches = _batches(dataset, options)
     step, share = 0, 0.0
@@ -283,6 +290,9 @@ def train(
         optimizer.step()
         step += 1
         share = step / options.steps if options.steps else (time.monotonic() - start) / (60 * (options.minutes or 1))
+        if keep and time.monotonic() - kept >= _KEEP_SECONDS:
+            keep(net)
+            kept = time.monotonic()
         if step % 50 == 1 or share >= 1:
             log.append((step, *(round(loss.item(), 4) for loss in losses)))
             logger.info("step %d, %3.0f %%, losses %.3f %.3f %.3f %.3f", step, 100 * min(1, share), *log[-1][1:])
@@ -337,8 +347,9 @@ def main() -> None:
         init = load_net(args.init) if args.init else None
     except UserError as error:
         parser.error(str(error))
-    net, losses = train(pack, options, init=init)
-    save_net(net, out / WEIGHTS.name)
+    save = partial(save_net, path=out / WEIGHTS.name)
+    net, losses = train(pack, options, init=init, keep=save)
+    save(net)
     caption_share, name_share = accuracies(net, pack)
     log = {
         "pack": pack.name,

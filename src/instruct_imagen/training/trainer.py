@@ -47,6 +47,7 @@ from .objective import TrainingBatch, TrainingModule
 from .optimizers import make_optimizer
 from .resample import resample_patches, same_grid
 from .second_network import checked_base, take_base, text_encoder_of_base
+from .text_pretraining import train_text_encoder
 from .winograd import use_winograd
 
 logger = logging.getLogger(__name__)
@@ -149,6 +150,9 @@ class Trainer:
             sides = trained.model.patch_size, preset.model.patch_size
             self.parts.unet.load_state_dict(resample_patches(network.state_dict(), *sides))
             self.parts.text_encoder.load_state_dict(model.text_encoder.state_dict())
+        elif not self._found and text_encoder is None and preset.text_steps:
+            encoder, steps = self.parts.text_encoder.to(self.accelerator.device), preset.text_steps
+            train_text_encoder(encoder, self.parts.tokenizer, self.pack, steps=steps, seed=seed)
         if self.accelerator.device.type == "cpu" and precision == "no":
             use_winograd(self.parts.unet)
         self.stage = preset.stages[0]
