@@ -21,11 +21,10 @@ from instruct_imagen.evaluation.judges.mask import (
     mask_iou,
     shipped_mask_judge,
 )
-from instruct_imagen.evaluation.judges.nets import WEIGHTS
-from instruct_imagen.evaluation.judges.spoiling import spoil
+from instruct_imagen.evaluation.judges.nets import WEIGHTS, JudgeError, read_weights, write_weights
+from instruct_imagen.evaluation.judges.spoiling import reduced, ruin, spoil
 from instruct_imagen.evaluation.judges.style import StyleJudge
-from instruct_imagen.evaluation.judges.train_mask import RECIPE
-from instruct_imagen.evaluation.judges.training import train
+from instruct_imagen.evaluation.judges.training import NAMES, get_recipe, train
 from instruct_imagen.evaluation.judging import Judges
 from instruct_imagen.evaluation.pictures import judged
 from instruct_imagen.evaluation.suites import get_suite
@@ -189,11 +188,42 @@ def test_corrected_region_keeps_sure_pixels_and_survives_flat_pictures():
     assert mask_iou(region, (picture[..., 0] > 100)) > 0.95
 
 
-def test_mask_training_repeats_itself(builtin_pack):
+@pytest.mark.parametrize("name", NAMES)
+def test_training_repeats_itself(name, builtin_pack):
     torch.set_num_threads(1)
-    first, second = (train(RECIPE, builtin_pack, num_pictures=64, seed=3).state_dict() for _ in range(2))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    picture = np.zeros((64, 64, 3), np.uint8)
-    spoiled = [spoil(picture, np.random.default_rng(seed)) for seed in range(20)]
-    assert all(p.dtype == np.uint8 and p.shape == picture.shape for p in spoiled)
+    recipe = get_recipe(name)
+    runs = [train(recipe, builtin_pack, num_pictures=2 * recipe.batch_size, seed=3).state_dict() for _ in range(2)]
+    assert all(torch.equal(value, runs[1][key]) for key, value in runs[0].items())
+
+
+def test_judges_weights_are_read_or_the_command_is_named(tmp_path):
+    net = get_recipe("extractor").make()
+    path = tmp_path / "extractor_judge.safetensors"
+    write_weights(net, path)
+    read = read_weights(get_recipe("extractor").make(), path)
+    assert all(torch.allclose(a, b, atol=1e-3) for a, b in zip(net.parameters(), read.parameters(), strict=True))
+    path.write_bytes(path.read_bytes()[:1000])
+    for bad in (path, tmp_path / "none.safetensors"):
+        with pytest.raises(JudgeError, match="judges.training"):
+            read_weights(get_recipe("extractor").make(), bad)
+    write_weights(get_recipe("mask").make(), path)
+    with pytest.raises(JudgeError, match="judges.training extractor"):
+        read_weights(get_recipe("extractor").make(), path)
+
+
+def test_shipped_weights_are_small():
+    sizes = {path.name: path.stat().st_size for path in WEIGHTS.glob("*.safetensors")}
+    assert len(sizes) == len(NAMES) and sum(sizes.values()) <= 3_000_000, sizes
+
+
+def test_faults_change_pictures_as_they_say(builtin_pack):
+    black = np.zeros((64, 64, 3), np.uint8)
+    spoiled = [spoil(black, np.random.default_rng(seed)) for seed in range(20)]
+    assert all(p.dtype == np.uint8 and p.shape == black.shape for p in spoiled)
     assert 4 <= sum(p.any() for p in spoiled) <= 16
+    _, renders = plain_renders(builtin_pack, "train", 12, 8)
+    pictures = [picture.image for picture in renders]
+    for seed, (one, two) in enumerate(itertools.pairwise(pictures)):
+        ruined, _ = ruin(one, two, renders[seed].mask, np.random.default_rng(seed))
+        assert ruined.shape == one.shape and np.abs(ruined.astype(int) - one).mean() > 1
+        assert np.array_equal(reduced(one, 64), one) and not np.array_equal(reduced(one, 32), one)

@@ -179,8 +179,8 @@ def test_wrong_generators_and_suites_are_refused(builtin_pack, tmp_path):
 
     with pytest.raises(EvaluationError, match="quick"):
         run(noise, "none")
-    with pytest.raises(EvaluationError, match="at least 1"):
-        run(noise, small(0))
+    with pytest.raises(EvaluationError, match="at least 2"):
+        run(noise, small(1))
     with pytest.raises(EvaluationError, match="1 pictures for 2"):
         run(lambda i, s, drop_context=False: noise(i, s)[:1])
     with pytest.raises(EvaluationError, match="float32"):

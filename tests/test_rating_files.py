@@ -263,21 +263,11 @@ def test_a_folder_of_jsonl_has_a_task_in_each_file(tmp_path):
     assert set(match_results(drawn, [(item.task, item.uid)], partial=False)) == {(item.task, item.uid)}
 
 
-def test_references_in_a_row_are_shown_with_their_place(tmp_path):
-    entries = [{"marker": 1, "text": "dog"}, {"marker": 2, "text": "style"}]
-    lookup = {"0.png": {"suite": "quick", "instruction": "A [ref#1] dog in [ref#2]", "references": entries}}
-    for folder in ("input", "ModelA"):
-        (tmp_path / "quick_style" / folder).mkdir(parents=True)
-        plain_picture(5).save(tmp_path / "quick_style" / folder / "0.png")
+def test_references_outside_of_an_experiment_are_refused(tmp_path):
+    entries = [{"marker": 1, "text": "dog", "image": "../../secret.png"}]
+    (tmp_path / "quick_style").mkdir()
     path = tmp_path / "quick_style" / "dataset_lookup.json"
-    path.write_text(json.dumps(lookup))
-    [item] = read_experiments(tmp_path)
-    assert [ref.text for ref in item.instruction.references] == [
-        "dog (number 1 in the row)",
-        "style (number 2 in the row)",
-    ]
-    entries[0]["image"] = entries[1]["image"] = "../../secret.png"
-    path.write_text(json.dumps(lookup))
+    path.write_text(json.dumps({"0.png": {"instruction": "A [ref#1] dog", "references": entries}}))
     with pytest.raises(RatingError, match="outside"):
         list(read_experiments(tmp_path))
 

@@ -22,6 +22,11 @@ def positive(text: str) -> int:
     return int(_number(text, int, 1, "a whole number of at least 1"))
 
 
+def several(text: str) -> int:
+    """A whole number of at least 2."""
+    return int(_number(text, int, 2, "a whole number of at least 2"))
+
+
 def natural(text: str) -> int:
     """A whole number of at least 0."""
     return int(_number(text, int, 0, "a whole number of at least 0"))

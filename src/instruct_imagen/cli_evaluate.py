@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .arguments import positive
+from .arguments import several
 from .errors import UserError
 
 
@@ -24,9 +24,9 @@ def add_evaluate(
     )
     command.add_argument("--out", type=Path, metavar="DIR", help="scores.json, verdicts and contact sheets go here")
     command.add_argument("--images", type=Path, metavar="DIR", help="score pictures of any system: TASK/INDEX.png")
-    command.add_argument("--export", type=Path, metavar="DIR", help="write the instructions with their pictures")
+    command.add_argument("--export", type=Path, metavar="DIR", help="write the instructions with all their pictures")
     command.add_argument("--name", metavar="NAME", help="what an export calls the method (the model or folder)")
-    command.add_argument("--count", type=positive, metavar="N", help="instructions per task (the suite's own)")
+    command.add_argument("--count", type=several, metavar="N", help="instructions per task (the suite's own)")
     command.add_argument("--guidance", type=float, help="guidance scale (the model's own, 3.0)")
     command.add_argument("--image-guidance", type=float, help="separate guidance scale of the references")
     real = command.add_argument_group("real data", "suites of the paper; models are folders, or names with --download")
@@ -86,7 +86,6 @@ def _run_real(options: argparse.Namespace) -> None:
     from .evaluation.real.metrics import RealMetrics
     from .evaluation.real.runner import print_real_scores, run_real, suite_names
     from .evaluation.real.vision_language import ChatJudge
-    from .files import make_folder
 
     if options.out is None or options.export is not None:
         raise UserError("suites of real data are not exported, since their releases have licences; give --out DIR")
@@ -97,9 +96,7 @@ def _run_real(options: argparse.Namespace) -> None:
     )
     metrics = RealMetrics.load(options.clip, options.dino, options.depth_model, judge, options.download)
     source = _source(options)
-    scores = run_real(
-        names, source, data, metrics, make_folder(options.out), count=options.count, progress=not options.quiet
-    )
+    scores = run_real(names, source, data, metrics, options.out, count=options.count, progress=not options.quiet)
     print_real_scores(scores)
 
 

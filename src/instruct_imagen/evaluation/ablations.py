@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import natural, positive, positive_number
+from ..arguments import natural, positive, positive_number, several
 from ..data.world_tasks import RAW
 from ..errors import UserError
 from ..files import make_folder, write_atomically
@@ -233,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a preset field")
     parser.add_argument("--seed", type=natural, default=0)
     parser.add_argument("--minutes", type=positive_number, metavar="M", help="stop training after so many minutes")
-    parser.add_argument("--count", type=positive, metavar="N", help="instructions per task (the suites' own)")
+    parser.add_argument("--count", type=several, metavar="N", help="instructions per task (the suites' own)")
     parser.add_argument("--steps", type=positive, default=DEFAULT_STEPS, help="denoising steps (%(default)s)")
     parser.add_argument("--guidance", type=float, default=3.0, help="guidance scale (%(default)s)")
     chosen = parser.parse_args(arguments)

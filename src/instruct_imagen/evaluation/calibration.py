@@ -25,6 +25,7 @@ from .suites import EvaluationError
 
 SCALES_FILE = "scales.json"
 TRUE_SHARE = 0.9
+_ABOVE = 1e-3  # the highest wrong reading, where too many share it
 WRONG_SHARES = (0.9, 0.95)  # of the wrong pictures, what stays below half and below full
 
 
@@ -50,9 +51,9 @@ class Scale:
     @classmethod
     def fit(cls, true: np.ndarray, wrong: np.ndarray) -> Scale:
         """A scale from readings of true pictures and of wrong ones, float [N] and float [M]."""
-        half, least = np.quantile(wrong, WRONG_SHARES)
-        full = max(float(np.quantile(true, 1 - TRUE_SHARE)), float(least))
-        half = min(full, float(half))
+        half, least = (_beyond(wrong, share) for share in WRONG_SHARES)
+        full = max(float(np.quantile(true, 1 - TRUE_SHARE)), least)
+        half = min(full, half)
         zero, one = float(np.median(wrong)), float(np.median(true))
         return cls(zero, one, half, full, float((wrong >= half).mean()), float((wrong >= full).mean()), len(true))
 
@@ -65,6 +66,16 @@ class Scale:
         if self.one <= self.zero:
             return float(value >= self.one)
         return float(np.clip((value - self.zero) / (self.one - self.zero), 0, 1))
+
+
+def _beyond(wrong: np.ndarray, share: float) -> float:
+    """A reading that only the rest of the wrong pictures reach; halfway over the gap below the lowest of these."""
+    values, counts = np.unique(wrong, return_counts=True)
+    reach = np.cumsum(counts[::-1])[::-1] / len(wrong)
+    first = int(np.argmax(reach <= 1 - share + 1e-9)) if reach[-1] <= 1 - share + 1e-9 else len(values)
+    if first == len(values):  # too many share the highest reading
+        return float(values[-1]) + _ABOVE
+    return float(values[max(first - 1, 0)] + values[first]) / 2
 
 
 Scales = Mapping[str, Scale]

@@ -186,7 +186,7 @@ def _readable(task: SuiteTask, world: WorldExample) -> bool:
         solid = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         if int(solid.sum()) < MIN_SOLID_SHARE * int(mask.sum()):
             return False
-    if world.edit is not None and len(world.edit.before.subjects) > MAX_SUBJECTS:
+    if world.edit is not None and max(len(world.edit.before.subjects), len(world.edit.after.subjects)) > MAX_SUBJECTS:
         return False
     scene = world.scene
     if len(scene.subjects) > MAX_SUBJECTS or (task.task == "multi_subject" and scene.relation is None):

@@ -7,14 +7,13 @@ An export holds
 
     jsonl/TASK.jsonl              one example a line, as `--data` and `JsonlSource` read it; pictures in jsonl/TASK/
     jsonl/TASK.facts.jsonl        for each key the seed and what the world knows: glyphs, style, ground, relation
-    imagenhub/SUITE_TASK/         an experiment in ImagenHub's layout: dataset_lookup.json and .csv, input/UID (the
-                                  references side by side), GroundTruth/UID; further folders are methods
+    imagenhub/SUITE_TASK/         an experiment in ImagenHub's layout: dataset_lookup.json and .csv, GroundTruth/UID,
+                                  each reference in a file of its own (input/UID, reference2/UID, ...); further
+                                  folders are methods
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,13 +26,12 @@ from PIL import Image
 from ..errors import InstructionError
 from ..files import make_folder, write_atomically
 from ..pictures import fit_square, load_image
-from ..sheet import image_grid
+from ..rating.imagenhub import TRUTH, holds_references, reference_folder, write_lookup
 from ..world import GlyphPack
 from .cases import Case, SuiteCase, suite_cases
 from .suites import EvaluationError, Suite, SuiteTask
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-TRUTH_METHOD = "GroundTruth"
 JSONL_FOLDER, IMAGENHUB_FOLDER = "jsonl", "imagenhub"
 
 
@@ -119,26 +117,25 @@ def write_method(suites: Sequence[Suite], drawn: Path, method: str, out: Path) -
         method: name of the folder.
         out: the export.
     """
-    if not method or "/" in method or method in (".", "..", "input", TRUTH_METHOD):
+    if not method or "/" in method or method in (".", "..", TRUTH) or holds_references(method):
         raise EvaluationError(f"{method!r} cannot name a method; choose a name that can be a folder.")
     for suite in suites:
         for task in suite.tasks:
-            folder = make_folder(out / IMAGENHUB_FOLDER / experiment(suite, task) / method)
+            folder = out / IMAGENHUB_FOLDER / experiment(suite, task) / method
             for index in range(suite.num_per_task):
-                picture = Image.open(drawn / "images" / task.name / f"{index}.png")
-                write_atomically(folder / uid(task, index), picture.save)
+                _write_picture(Image.open(drawn / "images" / task.name / f"{index}.png"), folder / uid(task, index))
 
 
 def _write_jsonl(task: SuiteTask, cases: Sequence[SuiteCase], folder: Path) -> None:
-    pictures = make_folder(folder / task.name)
+    pictures = folder / task.name
     lines, facts = [], []
     for case in cases:
         example = case.world.example
         names = [f"{case.index}.ref{k}.png" for k in range(len(case.instruction.references))]
         target = f"{case.index}.target.png"
-        example.target.save(pictures / target)
+        _write_picture(example.target, pictures / target)
         for name, reference in zip(names, case.instruction.references, strict=True):
-            reference.image.save(pictures / name)
+            _write_picture(reference.image, pictures / name)
         content = case.instruction.to_json([f"{task.name}/{name}" for name in names])
         key = f"{task.name}-{case.index}"
         lines.append({"task_type": task.task, "key": key, **content, "output_image": f"{task.name}/{target}"})
@@ -161,28 +158,26 @@ def _facts(case: SuiteCase) -> dict[str, Any]:
 
 
 def _write_experiment(suite: Suite, task: SuiteTask, cases: Sequence[SuiteCase], folder: Path) -> None:
-    inputs, truths = make_folder(folder / "input"), make_folder(folder / TRUTH_METHOD)
     lookup = {}
     for case in cases:
         name = uid(task, case.index)
-        references = case.instruction.references
-        lookup[name] = {
-            "suite": suite.name,
-            "task": task.name,
-            "instruction": case.instruction.text,
-            "references": [{"marker": r.marker, "text": r.text} for r in references],
-        }
-        case.world.example.target.save(truths / name)
-        if references:
-            side = max(min(reference.image.size) for reference in references)
-            squares = [fit_square(reference.image, side) for reference in references]
-            image_grid(squares, columns=len(squares)).save(inputs / name)
-    _write_text(folder / "dataset_lookup.json", json.dumps(lookup, indent=4, ensure_ascii=False) + "\n")
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["uid"])
-    writer.writerows([name] for name in lookup)
-    _write_text(folder / "dataset_lookup.csv", table.getvalue())
+        files = _reference_files(case, name)
+        lookup[name] = {"suite": suite.name, "task": task.name, **case.instruction.to_json(files)}
+        for file, reference in zip(files, case.instruction.references, strict=True):
+            _write_picture(reference.image, folder / file)
+        _write_picture(case.world.example.target, folder / TRUTH / name)
+    write_lookup(folder, lookup)
+
+
+def _reference_files(case: SuiteCase, name: str) -> list[str]:
+    """Where the references of a case go, in their order; the first is in `input/`."""
+    markers = [reference.marker for reference in case.instruction.references]
+    return [f"{reference_folder(m, markers[:place].count(m))}/{name}" for place, m in enumerate(markers)]
+
+
+def _write_picture(picture: Image.Image, path: Path) -> None:
+    make_folder(path.parent)
+    write_atomically(path, picture.save)
 
 
 def _json_lines(records: Sequence[dict[str, Any]]) -> str:

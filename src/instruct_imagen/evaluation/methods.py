@@ -19,6 +19,7 @@ from ..presets import ContextPlaces, Preset, StageConfig
 from .suites import EvaluationError, get_suite
 
 BASE, STAGE_1 = "base", "stage1"
+INSTRUCT = "instruct"  # the paper's own model among the methods
 MANIFEST_FILE, RUNS_FOLDER, SCORES_FOLDER = "ablations.json", "runs", "scores"
 SINGLE_TASKS = tuple(task.name for task in get_suite("in_domain").tasks)
 _SUITES = ("in_domain", "zero_shot", "three_conditions", "held_out_wording")
@@ -73,7 +74,7 @@ METHODS: Mapping[str, Method] = {
         ),
         Method("multi_task", "multi-task, no instructions", {"": "multi_task"}),
         Method("instruct_without_stage1", "instruct, without stage 1", {"": "instruct_without_stage1"}),
-        Method("instruct", "instruct, with stage 1", {"": "instruct"}),
+        Method(INSTRUCT, "instruct, with stage 1", {"": INSTRUCT}),
         Method("instruct_middle", "context attention in the middle block only", {"": "instruct_middle"}),
         Method("templates_10", "10 templates a task", {"": "templates_10"}),
         Method("templates_1", "1 template a task", {"": "templates_1"}),
@@ -112,7 +113,7 @@ def plan(preset: Preset) -> Plan:
         Run("multi_task", stages(pretrain, longer, data=raw), BASE),
         Run("instruct_without_stage1", stages(pretrain, longer), BASE),
         Run(STAGE_1, stages(pretrain, stage1), BASE),
-        Run("instruct", preset, STAGE_1),
+        Run(INSTRUCT, preset, STAGE_1),
         Run("instruct_middle", middle, BASE, converted=True),
         *(Run(f"templates_{n}", stages(*preset.stages, data=DataRecipe(num_templates=n)), STAGE_1) for n in (10, 1)),
     ]

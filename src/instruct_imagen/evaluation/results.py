@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .bootstrap import average_interval
-from .methods import METHODS
+from .methods import INSTRUCT, METHODS
 from .runner import SCORES_FILE, VERDICTS_FOLDER, TaskScore
 from .suites import EvaluationError
 
@@ -94,12 +94,16 @@ class Results:
 def read_results(folder: Path) -> dict[str, Results]:
     """The results of all methods in a folder, `FOLDER/METHOD/scores.json`, those of `METHODS` first.
 
+    A folder that `evaluate` wrote, with `scores.json` in it, holds one method and counts as `INSTRUCT`.
+
     Raises:
         EvaluationError: there are none, or they were measured on different instructions.
     """
+    if (folder / SCORES_FILE).is_file():
+        return {INSTRUCT: Results.read(folder, INSTRUCT)}
     found = {path.parent.name for path in folder.glob(f"*/{SCORES_FILE}")}
     if not found:
-        raise EvaluationError(f"{folder} holds no METHOD/{SCORES_FILE}; evaluate methods into it first.")
+        raise EvaluationError(f"{folder} holds no {SCORES_FILE} and no METHOD/{SCORES_FILE}; evaluate into it first.")
     names = [name for name in METHODS if name in found] + sorted(found - set(METHODS))
     results = {name: Results.read(folder / name) for name in names}
     counts: dict[str, tuple[int, str]] = {}

@@ -159,13 +159,13 @@ def run_suites(
         What is in `scores.json`: {suite: {task: TaskScore}}.
 
     Raises:
-        EvaluationError: a suite is empty, or the source gives something else than pictures.
+        EvaluationError: a task has fewer than two instructions, or the source gives something else than pictures.
     """
     evaluator = evaluator or Evaluator(pack)
     scores: Scores = {}
     for suite in suites:
-        if suite.num_per_task < 1:
-            raise EvaluationError(f"num_per_task must be at least 1, not {suite.num_per_task}.")
+        if suite.num_per_task < 2:  # the floor is another instruction's picture
+            raise EvaluationError(f"A task needs at least 2 instructions to have a floor, not {suite.num_per_task}.")
         scores[suite.name] = {}
         for task in suite.tasks:
             cases = suite_cases(task, suite, pack, num_templates)
@@ -244,7 +244,7 @@ class Evaluator:
             "sc_interval": list(mean_interval(verdicts.values("sc"))),
             "pq_interval": list(mean_interval(verdicts.values("pq"))),
             "copies": None if known.copies is None else _triple(known.copies),
-            "kid": distance_to_truth(verdicts, known.truth_at_size) if len(cases) > 1 else 0.0,
+            "kid": distance_to_truth(verdicts, known.truth_at_size),
             "kid_of_truth": truth_apart(known.truth_at_size) if len(cases) > 3 else 0.0,
             "conditions": _of_conditions(task, verdicts, known),
         }

@@ -17,7 +17,7 @@ from ..world import GlyphPack
 from .calibration import Scales, scale_of
 from .cases import SuiteCase
 from .conditions import PictureSet, Reading, read
-from .judges.quality import kernel_distance, true_features
+from .judges.quality import kernel_distance
 from .pictures import JUDGE_SIZE_PX, judged
 from .suites import SuiteTask
 
@@ -112,15 +112,14 @@ def judge(
         pack: the glyphs of the suite.
         scales: what readings are worth.
     """
-    opened = PictureSet.open(pictures, pack)
+    opened = PictureSet(pictures, pack)
     columns = {condition.name: read(condition, opened, cases) for condition in task.conditions}
-    realism = true_features(pack, min(len(pictures[0]), JUDGE_SIZE_PX)).realism(opened.seen.features)
     verdicts = []
     for index in range(len(cases)):
         found = {name: readings[index] for name, readings in columns.items()}
         conditions = {name: _judged(reading, scales) for name, reading in found.items() if reading is not None}
-        verdicts.append(Verdict(conditions, _judged(Reading(QUALITY, float(realism[index])), scales)))
-    return Verdicts(tuple(verdicts), opened.seen.features)
+        verdicts.append(Verdict(conditions, _judged(Reading(QUALITY, float(opened.realism[index])), scales)))
+    return Verdicts(tuple(verdicts), opened.overview.features)
 
 
 def _judged(reading: Reading, scales: Scales) -> Judged:

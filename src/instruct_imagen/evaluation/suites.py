@@ -6,7 +6,7 @@
 The scenes come from the builders that training uses (`WorldTasks`). `quick` holds the tasks of a first look, each
 with one judge and one subject. The others are the paper's suites (§4), what goes beyond it (§5.3), editing (Table 2),
 and the in-domain ones in wordings that training never sees; there a picture is as good as its least satisfied
-condition.
+condition. The ground is no condition of styled pictures: no judge here reads it in them reliably.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ _IN_DOMAIN = (
     SuiteTask("depth", "depth", conditions=_CONTROLLED),
     SuiteTask("mask", "mask", conditions=_CONTROLLED),
     SuiteTask("edge", "edge", conditions=_CONTROLLED),
-    SuiteTask("style", "style", conditions=_conditions("style", "identity", "ground"), styles="train"),
+    SuiteTask("style", "style", conditions=_conditions("style", "identity"), styles="train"),
     SuiteTask("subject", "subject", conditions=_conditions("identity", "ground"), glyphs="held_out", generic_share=1.0),
     SuiteTask("text", "text", conditions=_conditions(*_TWO), num_subjects=None),
     SuiteTask("face", "face", conditions=_conditions("face", "hat", "ground"), glyphs="held_out"),
@@ -155,7 +155,7 @@ _ZERO_SHOT = (
         _NEW_SUBJECT,
         name="style_subject",
         task="style_subject",
-        conditions=_conditions("style", "identity", "ground"),
+        conditions=_conditions("style", "identity"),
         styles="train",
     ),
     replace(
@@ -169,7 +169,7 @@ _ZERO_SHOT = (
     SuiteTask(
         "control_style",
         "control_style",
-        conditions=_conditions("control", "style", "identity", "ground"),
+        conditions=_conditions("control", "style", "identity"),
         styles="train",
     ),
 )
@@ -178,14 +178,14 @@ _THREE_CONDITIONS = (
         _NEW_SUBJECT,
         name="subject_style_mask",
         task="subject_style_mask",
-        conditions=_conditions("identity", "style", "control", "ground"),
+        conditions=_conditions("identity", "style", "control"),
         styles="train",
     ),
     replace(
         _NEW_SUBJECT,
         name="two_subjects_style",
         task="two_subjects_style",
-        conditions=_conditions("identity", ("identity", 1), "style", "relation", "count", "ground"),
+        conditions=_conditions("identity", ("identity", 1), "style", "relation", "count"),
         styles="train",
         num_subjects=None,
     ),
@@ -193,7 +193,7 @@ _THREE_CONDITIONS = (
         _NEW_SUBJECT,
         name="subject_edge_style",
         task="subject_edge_style",
-        conditions=_conditions("identity", "control", "style", "ground"),
+        conditions=_conditions("identity", "control", "style"),
         styles="train",
     ),
 )

@@ -26,7 +26,7 @@ from ..files import OutputError, make_folder
 from . import schema
 from .assignment import assign, touch
 from .database import Database
-from .imagenhub import LOOKUP, reference_folder
+from .imagenhub import reference_folder, write_lookup
 from .raters import insert_rater
 from .records import Rating, RatingError, bare, uid_of
 from .tables import by_rater, table_text
@@ -251,13 +251,11 @@ def _write_pictures(out: Path, database: Database) -> None:
             name = f"{reference_folder(row.marker, index)}/{place.uid}"
             known.append({"marker": row.marker, "text": row.text, "image": name})
             _write_picture(connection, row.picture_id, out / place.task / name)
-    lookup: dict[str, dict[str, object]] = {}
+    lookup: dict[str, dict[str, dict[str, object]]] = {}
     for number, row in rows.items():
         lookup.setdefault(row.task, {})[row.uid] = {"prompt": row.text, "references": given[number]}
     for task, entries in lookup.items():
-        path = make_folder(out / task) / LOOKUP
-        path.write_text(json.dumps(entries, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
-        path.with_suffix(".csv").write_text("".join(f"{uid}\n" for uid in ("uid", *entries)), encoding="utf-8")
+        write_lookup(out / task, entries)
 
 
 def _write_picture(connection: sa.Connection, picture: str, path: Path) -> None:

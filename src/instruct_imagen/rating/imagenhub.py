@@ -7,8 +7,8 @@
 
 An experiment is a task. Its instruction is put together from the lookup's fields, and every given picture becomes a
 reference with a marker in the sentence, so that raters see ImagenHub's tasks as they see ours. A lookup that this
-project wrote has the field "references" beside the text, as an instruction's JSON has, and is read exactly; where they
-name no pictures of their own, all stand in a row in "input".
+project wrote has the field "references" beside the text, as an instruction's JSON has, each with a file of its own
+(`reference_folder`), and is read exactly.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InstructionError
+from ..files import make_folder, write_atomically
 from ..instruction import Instruction, marker_token
 from ..pictures import load_image
 from .inputs import StudyInput
@@ -48,10 +49,7 @@ def read_experiments(root: Path) -> Iterator[StudyInput]:
             if not pictures and bare(uid) in shared:
                 pictures = [(GIVEN["input"], shared[bare(uid)])]
             try:
-                if "references" in fields:
-                    instruction = _own(fields, folder, given["input"].get(bare(uid)))
-                else:
-                    instruction = _instruction(fields, pictures)
+                instruction = _own(fields, folder) if "references" in fields else _instruction(fields, pictures)
                 yield StudyInput(task, uid_of(task, uid), instruction)
             except InstructionError as error:
                 raise RatingError(f"{folder / LOOKUP}, {uid}: {error}") from error
@@ -108,22 +106,25 @@ def reference_folder(marker: int, index: int) -> str:
     return f"reference{marker}" + (f"_{index + 1}" if index else "")
 
 
-def _own(fields: Mapping[str, Any], folder: Path, row: Path | None) -> Instruction:
-    """As this project wrote it; `row` is the picture in "input"."""
-    references = fields["references"]
-    if isinstance(references, list) and row is not None:
-        image = row.relative_to(folder).as_posix()
-        references = [_in_row(entry, place, len(references), image) for place, entry in enumerate(references, 1)]
+def write_lookup(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes `dataset_lookup.json` and `.csv` of an experiment.
+
+    Args:
+        folder: of the experiment; made if it does not exist.
+        entries: for each UID its text and, as `_own` reads them, its references.
+    """
+    path = make_folder(folder) / LOOKUP
+    text = json.dumps(entries, indent=4, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    table = "".join(f"{uid}\n" for uid in ("uid", *entries))
+    write_atomically(path.with_suffix(".csv"), lambda partial: partial.write_text(table, encoding="utf-8"))
+
+
+def _own(fields: Mapping[str, Any], folder: Path) -> Instruction:
+    """As this project wrote it."""
     text = next((fields[name] for name in _TEXT_FIELDS if name in fields), None)
-    return Instruction.from_json({"instruction": text, "references": references}, folder, paths="inside")
-
-
-def _in_row(entry: Any, place: int, count: int, image: str) -> Any:
-    """A reference without a picture of its own is one of those that stand side by side."""
-    if not isinstance(entry, dict) or "image" in entry:
-        return entry
-    text = str(entry.get("text", ""))
-    return {**entry, "image": image, "text": text if count == 1 else f"{text} (number {place} in the row)".strip()}
+    content = {"instruction": text, "references": fields["references"]}
+    return Instruction.from_json(content, folder, paths="inside")
 
 
 def _instruction(fields: Mapping[str, Any], pictures: list[tuple[str, Path]]) -> Instruction:

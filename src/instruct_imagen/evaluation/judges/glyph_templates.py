@@ -14,12 +14,9 @@ import cv2
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ...world import GlyphPack
+from ...world.render import Pictures
 
 SEARCH_SIZE_PX = 32
-SIZES = tuple(float(size) for size in np.geomspace(0.4, 0.75, 6))  # what single subjects have, in ratios of 1.13
-TURNS_DEG = (-16.0, -8.0, 0.0, 8.0, 16.0)
-
 _MARGIN_PX = 3  # how far a template may reach over the rim of the small picture
 _BLUR_PX = 0.7
 _COLOUR_FLOOR = 0.03  # contrasts below these count as noise
@@ -35,6 +32,38 @@ class Pose:
     size: float
     turn_deg: float
     mirror: bool
+
+
+@dataclass(frozen=True)
+class PoseGrid:
+    """The poses that a search tries.
+
+    Attributes:
+        sizes: in ratios of about 1.13.
+        turns_deg: every few degrees.
+        mirrorings: whether glyphs may be flipped.
+        size_bounds, most_turn_deg: how far a fit may lead.
+    """
+
+    sizes: tuple[float, ...]
+    turns_deg: tuple[float, ...] = (-16.0, -8.0, 0.0, 8.0, 16.0)
+    mirrorings: tuple[bool, ...] = (False, True)
+    size_bounds: tuple[float, float] = (0.3, 0.85)
+    most_turn_deg: float = 25.0
+
+    @property
+    def turned(self) -> tuple[tuple[float, bool], ...]:
+        """All pairs of a turn and a mirroring."""
+        return tuple((turn, mirror) for turn in self.turns_deg for mirror in self.mirrorings)
+
+
+def _sizes(low: float, high: float, count: int) -> tuple[float, ...]:
+    return tuple(float(size) for size in np.geomspace(low, high, count))
+
+
+SINGLE = PoseGrid(_sizes(0.4, 0.75, 6))
+SEVERAL = PoseGrid(_sizes(0.29, 0.75, 8), size_bounds=(0.24, 0.85))
+PORTRAIT = PoseGrid(_sizes(0.58, 0.98, 6), (-6.0, 0.0, 6.0), (False,), (0.5, 1.05), 12.0)
 
 
 @dataclass(frozen=True)
@@ -71,7 +100,7 @@ class TemplateSet:
         return math.isqrt(self.inside.shape[1])
 
 
-def draw_glyph(pack: GlyphPack, glyph: str, pose: Pose, canvas_px: int, mip_px: float | None = None) -> np.ndarray:
+def draw_glyph(pack: Pictures, glyph: str, pose: Pose, canvas_px: int, mip_px: float | None = None) -> np.ndarray:
     """A glyph alone on a canvas: float32 [S, S, 4] in 0..1, premultiplied; `mip_px` is its side, if not size * S."""
     side = pose.size * canvas_px if mip_px is None else mip_px
     picture = pack.mip(glyph, side).astype(np.float32) / 255
@@ -99,14 +128,14 @@ def edge_strength(values: np.ndarray) -> np.ndarray:
     return np.sqrt((across**2 + down**2).sum(axis=-1))
 
 
-def make_templates(pack: GlyphPack, glyph: str) -> tuple[TemplateSet, ...]:
-    """Templates of one glyph, one set per entry of `SIZES`."""
-    return tuple(_template_set(pack, glyph, size * SEARCH_SIZE_PX) for size in SIZES)
+def make_templates(pack: Pictures, glyph: str, grid: PoseGrid = SINGLE) -> tuple[TemplateSet, ...]:
+    """Templates of one glyph, one set per size of the grid."""
+    return tuple(_template_set(pack, glyph, size * SEARCH_SIZE_PX, grid) for size in grid.sizes)
 
 
-def _template_set(pack: GlyphPack, glyph: str, size_px: float) -> TemplateSet:
+def _template_set(pack: Pictures, glyph: str, size_px: float, grid: PoseGrid) -> TemplateSet:
     side = math.ceil(1.1 * size_px) + 2
-    poses = [Pose(0.5, 0.5, 1.0, turn, mirror) for turn in TURNS_DEG for mirror in (False, True)]
+    poses = [Pose(0.5, 0.5, 1.0, turn, mirror) for turn, mirror in grid.turned]
     drawn = np.stack(
         [cv2.GaussianBlur(draw_glyph(pack, glyph, pose, side, mip_px=size_px), (0, 0), _BLUR_PX) for pose in poses]
     )
@@ -129,12 +158,13 @@ def _template_set(pack: GlyphPack, glyph: str, size_px: float) -> TemplateSet:
     )
 
 
-def search(picture: np.ndarray, banks: Sequence[tuple[TemplateSet, ...]]) -> list[Found]:
+def search(picture: np.ndarray, banks: Sequence[tuple[TemplateSet, ...]], grid: PoseGrid = SINGLE) -> list[Found]:
     """Finds the best place of every glyph.
 
     Args:
         picture: uint8 [S, S, 3].
         banks: the templates of each glyph.
+        grid: that they were made with.
 
     Returns:
         One entry per glyph.
@@ -143,8 +173,8 @@ def search(picture: np.ndarray, banks: Sequence[tuple[TemplateSet, ...]]) -> lis
     values = cv2.GaussianBlur(small.astype(np.float32) / 255, (0, 0), _BLUR_PX)
     values = np.pad(values, ((_MARGIN_PX,) * 2, (_MARGIN_PX,) * 2, (0, 0)), mode="edge")
     colours, edges = opponent(values), edge_strength(values)
-    best = [Found(-1.0, Pose(0.5, 0.5, SIZES[0], 0.0, False))] * len(banks)
-    for rank, size in enumerate(SIZES):
+    best = [Found(-1.0, Pose(0.5, 0.5, grid.sizes[0], 0.0, False))] * len(banks)
+    for rank, size in enumerate(grid.sizes):
         sets = [bank[rank] for bank in banks]
         side, num = sets[0].side_px, len(sets[0].inside)
         num_across = values.shape[1] - side + 1
@@ -155,7 +185,7 @@ def search(picture: np.ndarray, banks: Sequence[tuple[TemplateSet, ...]]) -> lis
             if score > found.score:
                 down, across = divmod(place, num_across)
                 x, y = ((at + 0.5 * side - _MARGIN_PX) / SEARCH_SIZE_PX for at in (across, down))
-                best[k] = Found(score, Pose(x, y, size, TURNS_DEG[which // 2], bool(which % 2)))
+                best[k] = Found(score, Pose(x, y, size, *grid.turned[which]))
     return best
 
 

@@ -16,9 +16,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from ...world import GlyphPack
+from ...world.render import Pictures
 from ..pictures import JUDGE_SIZE_PX
-from .glyph_templates import Pose, draw_glyph, make_templates, search
+from .glyph_templates import SINGLE, Pose, PoseGrid, draw_glyph, make_templates, search
 
 NUM_REFINED = 8  # candidates of the coarse search that are fitted finely
 CACHED_GLYPHS = 192  # about 0.8 MB each
@@ -29,8 +29,6 @@ _RING_PX = 3  # width of the ground around the silhouette that the fit looks at
 _RING_WEIGHT = 0.5
 _PRIOR = 0.02  # how firmly contrast is held near 0.9 and brightness near 0.05, per pixel
 _CONTRASTS = (0.35, 1.4)
-_SIZES = (0.3, 0.85)
-_MAX_TURN_DEG = 25.0
 _NOISE = 0.02  # of each colour, 0..1
 _MIN_AREA_PX = 30
 _SHARPNESS = 0.05  # of the share that a score gives: a lead of so much is e to one
@@ -41,13 +39,14 @@ class IdentityJudge:
     """Compares pictures with candidate glyphs of one pack.
 
     Args:
-        pack: the glyphs.
+        pack: the glyphs, or portraits.
         size_px: side of the pictures.
+        grid: the poses that they may have.
     """
 
-    def __init__(self, pack: GlyphPack, size_px: int = JUDGE_SIZE_PX) -> None:
-        self.pack, self.size_px = pack, size_px
-        self._templates = lru_cache(CACHED_GLYPHS)(lambda glyph: make_templates(pack, glyph))
+    def __init__(self, pack: Pictures, size_px: int = JUDGE_SIZE_PX, grid: PoseGrid = SINGLE) -> None:
+        self.pack, self.size_px, self.grid = pack, size_px, grid
+        self._templates = lru_cache(CACHED_GLYPHS)(lambda glyph: make_templates(pack, glyph, grid))
 
     def scores(self, picture: np.ndarray, candidates: Sequence[str]) -> np.ndarray:
         """How well each candidate explains a picture.
@@ -59,7 +58,7 @@ class IdentityJudge:
         Returns:
             float64 [len(candidates)]; higher is better, -inf for those that the coarse search ruled out.
         """
-        found = search(picture, [self._templates(glyph) for glyph in candidates])
+        found = search(picture, [self._templates(glyph) for glyph in candidates], self.grid)
         values = picture.astype(np.float32) / 255
         result = np.full(len(candidates), -np.inf)
         for k in sorted(range(len(found)), key=lambda k: -found[k].score)[:NUM_REFINED]:
@@ -70,9 +69,15 @@ class IdentityJudge:
         """The candidate that is most likely in the picture, uint8 [S, S, 3]."""
         return candidates[int(self.scores(picture, candidates).argmax())]
 
+    def shares(self, picture: np.ndarray, candidates: Sequence[str]) -> np.ndarray:
+        """Each candidate's share of their likelihood: float64 [len(candidates)], summing to 1."""
+        scores = self.scores(picture, candidates)
+        shares = np.exp((scores - scores.max()) / _SHARPNESS)
+        return shares / shares.sum()
+
     def find(self, picture: np.ndarray, glyph: str) -> Pose:
-        """Where a glyph most likely is in a picture, uint8 [64, 64, 3], if it is there at all."""
-        return search(picture, [self._templates(glyph)])[0].pose
+        """Where a glyph fits a picture best, uint8 [S, S, 3], if it is there at all."""
+        return search(picture, [self._templates(glyph)], self.grid)[0].pose
 
     def _best_fit(self, picture: np.ndarray, glyph: str, pose: Pose) -> float:
         """Best fit near a pose, by trying one change at a time with ever smaller steps."""
@@ -81,24 +86,25 @@ class IdentityJudge:
         for fineness in (1.0, 1.0, 0.5, 0.5, 0.25, 0.25):
             for change in _CHANGES:
                 for sign in (fineness, -fineness):
-                    other = _changed(pose, sign * change)
+                    other = self._changed(pose, sign * change)
                     fit = self._fit(picture, glyph, other, blur_px)
                     if fit > best:
                         best, pose = fit, other
                         break
         return best
 
+    def _changed(self, pose: Pose, change: np.ndarray) -> Pose:
+        """A pose moved, resized and turned by float64 [4], within the bounds of poses."""
+        low, high = self.grid.size_bounds
+        most = self.grid.most_turn_deg
+        size = min(max(pose.size * (1 + change[2]), low), high)
+        turn = min(max(pose.turn_deg + change[3], -most), most)
+        return Pose(pose.x + change[0], pose.y + change[1], size, turn, pose.mirror)
+
     def _fit(self, picture: np.ndarray, glyph: str, pose: Pose, blur_px: float) -> float:
         scale = self.size_px / JUDGE_SIZE_PX
         drawn = cv2.GaussianBlur(draw_glyph(self.pack, glyph, pose, self.size_px), (0, 0), scale * blur_px)
         return explained_share(picture, drawn, scale)
-
-
-def _changed(pose: Pose, change: np.ndarray) -> Pose:
-    """A pose moved, resized and turned by float64 [4], within the bounds of poses."""
-    size = min(max(pose.size * (1 + change[2]), _SIZES[0]), _SIZES[1])
-    turn = min(max(pose.turn_deg + change[3], -_MAX_TURN_DEG), _MAX_TURN_DEG)
-    return Pose(pose.x + change[0], pose.y + change[1], size, turn, pose.mirror)
 
 
 def explained_share(picture: np.ndarray, drawn: np.ndarray, scale: float = 1.0) -> float:
@@ -157,28 +163,3 @@ def _solved_share(moments: np.ndarray, mean: np.ndarray, total: float) -> float:
     left_over = power - 2 * answer @ right + answer @ normal @ answer
     noise = 3 * _NOISE**2 * total
     return float(1 - (left_over + noise) / (power - total * float(mean @ mean) + noise))
-
-
-class TemplateSight:
-    """What templates see in pictures: the part of `recogniser.Seen` that tells glyphs, for any pack.
-
-    It searches for single, fairly large subjects, and in plain colours; see docs/evaluation.md for how well.
-
-    Args:
-        judge: of the pack.
-        pictures: uint8 [64, 64, 3] each.
-    """
-
-    def __init__(self, judge: IdentityJudge, pictures: Sequence[np.ndarray]) -> None:
-        self.judge, self.pictures = judge, pictures
-
-    def identity(self, index: int, glyph: str, candidates: Sequence[str]) -> float:
-        """Share of a glyph in the candidates' likelihood; 0..1."""
-        scores = self.judge.scores(self.pictures[index], candidates)
-        shares = np.exp((scores - scores.max()) / _SHARPNESS)
-        return float(shares[list(candidates).index(glyph)] / shares.sum())
-
-    def place(self, index: int, glyph: str) -> tuple[float, float]:
-        """Where a glyph is found: across and down, 0..1."""
-        pose = self.judge.find(self.pictures[index], glyph)
-        return pose.x, pose.y

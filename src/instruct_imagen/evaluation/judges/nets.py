@@ -90,13 +90,13 @@ def as_input(pictures: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
-def write_weights(net: nn.Module, path: Path, metadata: dict[str, str] | None = None) -> None:
+def write_weights(net: nn.Module, path: Path) -> None:
     """Writes a network in half precision."""
     tensors = {
         name: (value.half() if value.is_floating_point() else value).contiguous()
         for name, value in net.state_dict().items()
     }
-    write_atomically(path, lambda partial: save_file(tensors, partial, metadata))
+    write_atomically(path, lambda partial: save_file(tensors, partial))
 
 
 def read_weights(net: _Net, path: Path) -> _Net:
@@ -109,7 +109,7 @@ def read_weights(net: _Net, path: Path) -> _Net:
         tensors = load_file(path)
         net.load_state_dict({name: v.float() if v.is_floating_point() else v for name, v in tensors.items()})
     except (OSError, SafetensorError, RuntimeError) as error:
-        command = f"python -m instruct_imagen.evaluation.judges.training {path.stem} --out {path.parent}"
+        command = f"python -m instruct_imagen.evaluation.judges.training {path.stem.split('_')[0]} --out {path.parent}"
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise JudgeError(
             f"The judge's weights {path} cannot be used ({reason}); make them with `{command}`."

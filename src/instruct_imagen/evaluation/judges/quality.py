@@ -1,7 +1,8 @@
 """Quality judge: how near a picture is to the distribution of true ones, whatever it shows.
 
-features: the recogniser's summary of the picture; statistics: nearest neighbours among 1,536 true pictures of every
-kind, and the squared maximum mean discrepancy of two sets; numbers: `realism` per picture, `kernel_distance` per set.
+features: the overview judge's; statistics: nearest neighbours among 1,536 true pictures of every kind, every other one
+slightly touched, and the squared maximum mean discrepancy of two sets; numbers: `realism` per picture,
+`kernel_distance` per set.
 
 It stands in for the paper's perceptual quality (PQ, §4). A picture is compared with true pictures of its own size, as
 FID is: a model of 32 pixels is not blamed for the pixels that it does not draw.
@@ -17,8 +18,9 @@ import numpy as np
 
 from ...world import GlyphPack
 from ..pictures import JUDGE_SIZE_PX, judged
-from .recogniser import shipped_recogniser
-from .train_recogniser import LabelledScenes
+from .overview import shipped_overview_judge
+from .spoiling import touched
+from .train_overview import AllScenes
 
 SEED = 8_400_000
 NUM_TRUE = 1536
@@ -35,7 +37,7 @@ class TrueFeatures:
     Attributes:
         features: float64 [M, D], in units of their standard deviations.
         radii: float64 [M], distance of each to its k-th neighbour; infinite ones do not count.
-        mean, std: float64 [D], of the features as the recogniser gives them.
+        mean, std: float64 [D], of the features as the overview judge gives them.
     """
 
     features: np.ndarray
@@ -45,7 +47,7 @@ class TrueFeatures:
 
     @classmethod
     def of(cls, features: np.ndarray) -> TrueFeatures:
-        """From what the recogniser gave: float [M, D]."""
+        """From what the overview judge gave: float [M, D]."""
         values = features.astype(np.float64)
         mean, std = values.mean(0), values.std(0) + 1e-6
         values = (values - mean) / std
@@ -58,7 +60,7 @@ class TrueFeatures:
         The score of Kynkäänniemi et al. 2019 (eq. 3), cut at `MOST_REALISM`.
 
         Args:
-            features: float [N, D] as the recogniser gives them.
+            features: float [N, D] as the overview judge gives them.
 
         Returns:
             float64 [N].
@@ -95,17 +97,18 @@ def kernel_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 @lru_cache(maxsize=4)
 def true_features(pack: GlyphPack, size_px: int) -> TrueFeatures:
-    """Of pictures of every kind, drawn when first asked for.
+    """Of pictures of every kind, every other one touched as raters would not mind; drawn when first asked for.
 
     Args:
         pack: the glyphs.
         size_px: at which the pictures are seen; no more than the judges' size counts.
     """
     rng = np.random.default_rng(SEED)
-    source = LabelledScenes(pack)
+    source = AllScenes(pack)
     drawn = [source.draw(rng)[1].image for _ in range(NUM_TRUE)]
-    seen = shipped_recogniser().see(at_size(drawn, size_px))
-    return TrueFeatures.of(seen.features)
+    seen = at_size(drawn, size_px)
+    seen[1::2] = [touched(picture, rng) for picture in seen[1::2]]
+    return TrueFeatures.of(shipped_overview_judge().look(seen).quality)
 
 
 def at_size(pictures: Sequence[np.ndarray], size_px: int) -> list[np.ndarray]:

@@ -35,6 +35,13 @@ def spoil(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return _as_picture(values)
 
 
+def touched(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A true picture with slight faults that no rater would mind: a little blur, noise and cast."""
+    values = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), float(rng.uniform(0.3, 0.6)))
+    values = values + rng.normal(0, 3, values.shape) + rng.normal(0, 3, 3)
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
 def reduced(picture: np.ndarray, size_px: int) -> np.ndarray:
     """A picture as a model of `size_px` would give it, brought back to its own size."""
     return judged(judged(picture, size_px), len(picture))
@@ -72,20 +79,46 @@ def smeared(picture: np.ndarray, radius_px: int) -> np.ndarray:
     return cv2.medianBlur(picture, 2 * radius_px + 1)
 
 
-def ruin(picture: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One heavy fault: bent, double, jumbled, smeared, or drowned in noise or blur."""
-    kind = int(rng.integers(6))
-    if kind == 0:
-        return warped(picture, rng, float(rng.uniform(1.5, 4)))
-    if kind == 1:
-        return blended(picture, other, float(rng.uniform(0.3, 0.5)))
-    if kind == 2:
-        return jumbled(picture, rng, 2 + int(rng.integers(6)))
-    if kind == 3:
-        return smeared(picture, 2 + int(rng.integers(4)))
-    if kind == 4:
-        return _as_picture(picture + rng.normal(0, rng.uniform(24, 70), picture.shape))
-    return cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(2, 5)))
+def blobbed(picture: np.ndarray, mask: np.ndarray, blur_px: float) -> np.ndarray:
+    """Subjects as blobs of their colours, the ground left: what a model draws before it knows shapes.
+
+    Args:
+        picture: uint8 [S, S, 3].
+        mask: bool [S, S], the subjects.
+        blur_px: of the blobs.
+    """
+    inside = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.5 * blur_px)[..., None]
+    blob = cv2.GaussianBlur(picture.astype(np.float32) * mask[..., None], (0, 0), blur_px)
+    weight = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), blur_px)[..., None]
+    return _as_picture((1 - inside) * picture + inside * blob / np.maximum(weight, 1e-3))
+
+
+RUINS = ("warped", "blended", "jumbled", "smeared", "noisy", "blurred", "blobbed")
+
+
+def ruin(picture: np.ndarray, other: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+    """One heavy fault of `RUINS`, and its name.
+
+    Args:
+        picture: uint8 [S, S, 3].
+        other: another picture.
+        mask: bool [S, S], the picture's subjects.
+        rng: source of all chance here.
+    """
+    kind = RUINS[int(rng.integers(len(RUINS)))]
+    if kind == "warped":
+        return warped(picture, rng, float(rng.uniform(1.5, 4))), kind
+    if kind == "blended":
+        return blended(picture, other, float(rng.uniform(0.3, 0.5))), kind
+    if kind == "jumbled":
+        return jumbled(picture, rng, 2 + int(rng.integers(6))), kind
+    if kind == "smeared":
+        return smeared(picture, 2 + int(rng.integers(4))), kind
+    if kind == "noisy":
+        return _as_picture(picture + rng.normal(0, rng.uniform(24, 90), picture.shape)), kind
+    if kind == "blurred":
+        return cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(2, 5))), kind
+    return blobbed(picture, mask, float(rng.uniform(2.5, 6))), kind
 
 
 def _as_picture(values: np.ndarray) -> np.ndarray:

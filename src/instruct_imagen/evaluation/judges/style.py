@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from ...world import STYLE_NAMES, GlyphPack, SceneSampler, render, sample_style
-from ..pictures import JUDGE_SIZE_PX
+from ..pictures import JUDGE_SIZE_PX, judged
 
 SEED = 8_100_000
 SCENES_PER_STYLE = 50
@@ -62,8 +62,21 @@ class StyleJudge:
         self.weights = np.linalg.solve(kernel + _RIDGE * np.eye(len(kernel)), wanted)
 
     @classmethod
-    def calibrated(cls, pack: GlyphPack, scenes_per_style: int = SCENES_PER_STYLE, seed: int = SEED) -> StyleJudge:
-        """A judge fitted to scenes of training glyphs in every style, held-out ones included."""
+    def calibrated(
+        cls,
+        pack: GlyphPack,
+        scenes_per_style: int = SCENES_PER_STYLE,
+        seed: int = SEED,
+        sizes_px: Sequence[int] = (JUDGE_SIZE_PX,),
+    ) -> StyleJudge:
+        """A judge fitted to scenes of training glyphs in every style, held-out ones included.
+
+        Args:
+            pack: the glyphs.
+            scenes_per_style: each is shown twice at each size, the second time blurred.
+            seed: of the scenes.
+            sizes_px: sides of the models whose pictures are to be judged.
+        """
         sampler = SceneSampler(pack, "train")
         features, labels = [], []
         for label, name in enumerate(STYLE_NAMES):
@@ -72,17 +85,26 @@ class StyleJudge:
                 scene = replace(sampler.sample(rng), style=sample_style(rng, name))
                 picture = render(scene, pack, JUDGE_SIZE_PX).image
                 blurred = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(*BLURS_PX)))
-                features += [style_features(picture), style_features(blurred)]
-                labels += [label, label]
+                for size_px in sizes_px:
+                    features += [style_features(judged(judged(shown, size_px))) for shown in (picture, blurred)]
+                    labels += [label, label]
         return cls(np.stack(features), np.array(labels))
+
+    def margins(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """Lead of every style over the best other one, about -1..1: float64 [N, styles]; uint8 [64, 64, 3] each."""
+        scores = self._scores(pictures)
+        best = np.sort(scores, axis=1)[:, -2:]
+        return scores - np.where(scores == best[:, 1:], best[:, :1], best[:, 1:])
 
     def names(self, pictures: Sequence[np.ndarray]) -> list[str]:
         """The style of each picture, uint8 [64, 64, 3]; one of `STYLE_NAMES`."""
         if not pictures:
             return []
+        return [STYLE_NAMES[int(best)] for best in self._scores(pictures).argmax(1)]
+
+    def _scores(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         features = np.stack([style_features(picture) for picture in pictures])
-        scores = self._kernel((features - self.mean) / self.std) @ self.weights
-        return [STYLE_NAMES[int(best)] for best in scores.argmax(1)]
+        return self._kernel((features - self.mean) / self.std) @ self.weights
 
     def _kernel(self, values: np.ndarray) -> np.ndarray:
         """Gaussian similarity of standardised features [M, F] to the calibration pictures': float64 [M, N]."""

@@ -52,6 +52,4 @@ def _loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
     return region_loss(logits.float(), masks)
 
 
-RECIPE = Recipe(
-    MASK_FILE, lambda pack: MaskNet(), draw_batches, _loss, 98_304, batch_size=_BATCH, peak_rate=4e-3, seed=7_300_000
-)
+RECIPE = Recipe(MASK_FILE, MaskNet, draw_batches, _loss, 98_304, batch_size=_BATCH, peak_rate=4e-3, seed=7_300_000)

@@ -2,7 +2,7 @@
 
     python -m instruct_imagen.evaluation.judges.training mask --out src/instruct_imagen/evaluation/weights
 
-Names: mask, extractor, recogniser, faces. Minutes of one core each. One seed gives the same weights on one machine with
+Names: mask, extractor, overview. Minutes of one core each. One seed gives the same weights on one machine with
 one version of torch; the seeds are far from those of every suite.
 """
 
@@ -27,7 +27,7 @@ from .nets import WEIGHTS, write_weights
 
 logger = logging.getLogger(__name__)
 
-NAMES = ("mask", "extractor", "recogniser", "faces")
+NAMES = ("mask", "extractor", "overview")
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,16 @@ class Recipe:
         batch_size: B.
         peak_rate: the highest learning rate.
         seed: of the weights and of the pictures.
-        metadata: goes into the file.
     """
 
     file: str
-    make: Callable[[GlyphPack], nn.Module]
+    make: Callable[[], nn.Module]
     batches: Callable[[GlyphPack, np.random.Generator], Iterator[tuple[Tensor, ...]]]
     loss: Callable[[nn.Module, tuple[Tensor, ...]], Tensor]
     num_pictures: int
     batch_size: int
     peak_rate: float
     seed: int
-    metadata: Callable[[GlyphPack], dict[str, str]] | None = None
 
 
 def train(recipe: Recipe, pack: GlyphPack, num_pictures: int | None = None, seed: int | None = None) -> nn.Module:
@@ -67,7 +65,7 @@ def train(recipe: Recipe, pack: GlyphPack, num_pictures: int | None = None, seed
     """
     seed = recipe.seed if seed is None else seed
     torch.manual_seed(seed)
-    net = recipe.make(pack)
+    net = recipe.make()
     batches = recipe.batches(pack, np.random.default_rng(seed))
     num_steps = max(2, (num_pictures or recipe.num_pictures) // recipe.batch_size)
     optimizer = torch.optim.AdamW(net.parameters(), recipe.peak_rate, weight_decay=1e-3)
@@ -104,7 +102,7 @@ def main() -> None:
     recipe, pack = get_recipe(options.name), load_pack(options.pack).prepare()
     net = train(recipe, pack, options.num_pictures, options.seed)
     path = make_folder(options.out) / recipe.file
-    write_weights(net, path, recipe.metadata(pack) if recipe.metadata else None)
+    write_weights(net, path)
     logger.info("wrote %s", path)
 
 

@@ -5,6 +5,7 @@ Similarities are cosines of embeddings. They reward copying: read them beside th
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -209,9 +210,11 @@ def frechet_and_kernel_distance(real: np.ndarray, drawn: np.ndarray) -> tuple[fl
     try:
         fid = import_module("torchmetrics.image.fid").FrechetInceptionDistance(_Given(real.shape[1]))
         size = min(len(real), len(drawn))
-        kid = import_module("torchmetrics.image.kid").KernelInceptionDistance(
-            _Given(real.shape[1]), subsets=_KID_SUBSETS, subset_size=size
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that it keeps the features, which are here already
+            kid = import_module("torchmetrics.image.kid").KernelInceptionDistance(
+                _Given(real.shape[1]), subsets=_KID_SUBSETS, subset_size=size
+            )
     except ImportError as error:
         raise EvaluationError("FID and KID need torchmetrics; install instruct-imagen[metrics].") from error
     torch.manual_seed(0)  # of the subsets

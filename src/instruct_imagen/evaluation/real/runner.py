@@ -88,9 +88,10 @@ def run_real(
     Returns:
         What is in `scores.json`: {"paper": {suite: RealScore}}.
     """
+    prepared = {name: real_cases(name, data, count) for name in names}  # before anything is drawn or written
+    make_folder(out)
     scores: dict[str, RealScore] = {}
-    for name in names:
-        cases = real_cases(name, data, count)
+    for name, cases in prepared.items():
         drawn = source(SuiteTask(name, name), cases)
         pictures = [Image.fromarray(picture) for picture in drawn]
         _write(out, name, cases, pictures)

@@ -1,0 +1,235 @@
+"""Baselines, ablations and their report: equal budgets, sentences that follow from the figures, whole pages."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from instruct_imagen.data.recipe import TABLE_1
+from instruct_imagen.data.world_tasks import RAW
+from instruct_imagen.evaluation.ablations import Options, check_manifest, compare, is_trained
+from instruct_imagen.evaluation.bootstrap import average_difference_interval, average_interval, mean_interval
+from instruct_imagen.evaluation.claims import IN_DOMAIN, REWORDED, THREE_CONDITIONS, ZERO_SHOT, check_claims, outcome_of
+from instruct_imagen.evaluation.methods import METHODS, plan
+from instruct_imagen.evaluation.paper import TABLE_3, TABLE_4, TABLE_4_AVERAGES
+from instruct_imagen.evaluation.report import build, main
+from instruct_imagen.evaluation.report_pages import Figure, Section, Table, html_page, markdown
+from instruct_imagen.evaluation.results import Results, read_results
+from instruct_imagen.evaluation.suites import SUITES, EvaluationError
+from instruct_imagen.presets import get_preset
+
+COUNT = 6
+
+
+def write_results(folder, name, o_of_task, suites=("in_domain", "zero_shot", "three_conditions", "held_out_wording")):
+    """What an evaluation leaves behind, with these levels of O."""
+    scores = {}
+    for suite in suites:
+        scores[suite] = {}
+        for task in SUITES[suite].tasks:
+            levels = np.full(COUNT, o_of_task(task.name))
+            levels[0] = max(0.0, levels[0] - 0.1)
+            mean = float(levels.mean())
+            scores[suite][task.name] = {
+                "figure": mean, "o": mean, "sc": mean, "pq": 1.0, "ceiling": 0.9, "ceiling_at_size": 0.8, "floor": 0.05,
+                "count": COUNT, "interval": list(mean_interval(levels)), "copied": 0.0,
+                "continuous": {"sc": mean, "pq": 1.0, "o": mean}, "copies": {"sc": 0.1, "pq": 1.0, "o": 0.2},
+                "kid": 0.1, "kid_of_truth": 0.0, "sc_interval": [0, 1], "pq_interval": [1, 1],
+                "conditions": {c.name: {"level": mean, "ceiling_at_size": 0.9, "floor": 0.1} for c in task.conditions},
+            }  # fmt: skip
+            lines = [json.dumps({"key": f"{task.name}/{k}", "o": float(v)}) for k, v in enumerate(levels)]
+            (folder / name / "verdicts").mkdir(parents=True, exist_ok=True)
+            (folder / name / "verdicts" / f"{task.name}.jsonl").write_text("\n".join(lines) + "\n")
+            (folder / name / "images" / task.name).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), "red").save(folder / name / "images" / task.name / "0.png")
+    (folder / name / "scores.json").write_text(json.dumps(scores))
+
+
+@pytest.fixture
+def results(tmp_path):
+    folder = tmp_path / "scores"
+    write_results(folder, "single_task", lambda task: 0.4, ("in_domain",))
+    write_results(folder, "multi_task", lambda task: 0.0 if task == "style_transfer" else 0.3)
+    write_results(folder, "instruct_without_stage1", lambda task: 0.5)
+    write_results(
+        folder, "instruct", lambda task: 0.4 if task in THREE_CONDITIONS else 0.8 if "reworded" not in task else 0.7
+    )
+    write_results(folder, "instruct_middle", lambda task: 0.8)
+    write_results(folder, "templates_1", lambda task: 0.6)
+    return read_results(folder)
+
+
+def test_budgets_are_equal():
+    preset = get_preset("micro")
+    pretrain, stage1, stage2 = (stage.steps for stage in preset.stages)
+    runs = {run.name: run for run in plan(preset).runs}
+    own = {name: sum(stage.steps for stage in run.preset.stages) for name, run in runs.items()}
+    total = pretrain + stage1 + stage2
+    methods = ("multi_task", "instruct_without_stage1", "instruct", "instruct_middle", "templates_10", "templates_1")
+    assert {own[name] for name in methods} == {total}
+    singles = [name for name in runs if name.startswith("single_")]
+    assert len(singles) == 8
+    assert sum(own[name] - pretrain for name in singles) == pytest.approx(total - pretrain, abs=8)
+    share = (stage1 + stage2) / len(singles)
+    behind = {entry.name for entry in TABLE_1 if entry.ratio * (stage1 + stage2) > share}
+    assert behind == {"text", "subject"}
+    assert total * preset.stages[0].batch_size >= 100_000
+    for run in runs.values():
+        assert run.parent == "" or run.parent in list(runs)[: list(runs).index(run.name)]
+
+
+def test_methods_differ_in_what_they_are_named_for():
+    runs = {run.name: run for run in plan(get_preset("debug")).runs}
+    presets = {name: run.preset for name, run in runs.items()}
+    assert presets["instruct"] == get_preset("debug")
+    assert presets["instruct_middle"].model.context_places == "middle" and runs["instruct_middle"].converted
+    assert replace(presets["instruct_middle"], model=presets["instruct"].model) == presets["instruct"]
+    assert [presets[name].data.num_templates for name in ("multi_task", "templates_1", "templates_10")] == [RAW, 1, 10]
+    assert [stage.stage for stage in presets["instruct_without_stage1"].stages] == ["pretrain", "stage2"]
+    assert [entry.name for entry in presets["single_depth"].data.stage2] == ["depth"]
+    for method in METHODS.values():
+        assert set(method.runs.values()) <= set(runs)
+    with pytest.raises(EvaluationError, match="pre-training"):
+        plan(presets["base"])
+
+
+def test_a_folder_keeps_to_its_comparison(tmp_path):
+    options = Options(tmp_path, get_preset("debug"), count=2)
+    check_manifest(options)
+    check_manifest(options)
+    for other in (replace(options, seed=1), replace(options, count=3), replace(options, preset=get_preset("micro"))):
+        with pytest.raises(EvaluationError, match="another"):
+            check_manifest(other)
+    (tmp_path / "ablations.json").write_text("{")
+    with pytest.raises(EvaluationError, match="damaged"):
+        check_manifest(options)
+
+
+@pytest.mark.slow
+def test_a_comparison_trains_stops_resumes_and_reports(tmp_path):
+    options = Options(tmp_path, get_preset("debug", ["stages.*.steps=2"]), count=2, steps=1)
+    runs = plan(options.preset).runs
+    assert not compare(options, minutes=0.02)
+    trained = [run.name for run in runs if is_trained(options, run)]
+    assert len(trained) < len(runs)
+    assert compare(options)
+    assert all(is_trained(options, run) for run in runs)
+    assert not list(tmp_path.glob("runs/*/checkpoints"))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("scores/*/scores.json")}
+    assert len(before) == len(METHODS)
+    assert compare(options)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("scores/*/scores.json")} == before
+    assert main([str(tmp_path), "--pack", "builtin"]) == 0
+    assert "Trainings" in (tmp_path / "report.md").read_text()
+
+
+def test_averages_weigh_tasks_equally_and_differences_are_paired():
+    easy, hard = np.ones(100), np.zeros(10)
+    assert average_interval([easy, hard]) == (0.5, 0.5)
+    rng = np.random.default_rng(0)
+    base = rng.random(80)
+    low, high = average_difference_interval([(base + 0.2, base), (base[:40] + 0.4, base[:40])])
+    assert low == pytest.approx(0.3) and high == pytest.approx(0.3)
+    for wrong in ([], [([1, 2], [1])], [([], [])]):
+        with pytest.raises(ValueError, match="at least one|equally"):
+            average_difference_interval(wrong)
+
+
+def test_the_papers_averages_follow_from_its_rows():
+    rows = [TABLE_4[task] for task in IN_DOMAIN]
+    for column in ("single_task", "multi_task", "prior", "instruct"):
+        mean = np.mean([getattr(row, column) for row in rows])
+        assert mean == pytest.approx(getattr(TABLE_4_AVERAGES["in_domain"], column), abs=0.01), column
+    assert np.mean([TABLE_4[task].instruct for task in ZERO_SHOT]) == pytest.approx(0.59, abs=0.01)
+    without_transfer = np.mean([TABLE_4[task].instruct for task in IN_DOMAIN if task != "style_transfer"])
+    assert without_transfer == pytest.approx(TABLE_3["in_domain"][1], abs=0.01)
+
+
+def test_one_evaluation_is_a_report_of_the_instructed_model(tmp_path):
+    write_results(tmp_path, "out", lambda task: 0.7, ("in_domain",))
+    found = read_results(tmp_path / "out")
+    assert list(found) == ["instruct"] and found["instruct"].average(IN_DOMAIN) == pytest.approx(0.7 - 0.1 / COUNT)
+    with pytest.raises(EvaluationError, match="evaluate into it first"):
+        read_results(tmp_path / "none")
+
+
+def test_claims_say_what_the_figures_say(results):
+    claims = {claim.text: claim for claim in check_claims(results)}
+    gap = claims["“instruct, with stage 1” is ahead of “single-task models” on in-domain average"]
+    assert gap.outcome == "holds" and gap.ours == pytest.approx(0.4) and "+0.40" in gap.sentence
+    assert "+0.24" in gap.sentence and f"{0.4 / 0.24:.0%}" in gap.sentence
+    middle = claims[
+        "“instruct, with stage 1” is ahead of “context attention in the middle block only” on in-domain average"
+    ]
+    assert middle.outcome == "is undecided"
+    three = next(claim for text, claim in claims.items() if "three conditions" in text)
+    assert three.outcome == "does not hold" and three.ours == pytest.approx(0.49, abs=0.02)
+    aim = next(claim for text, claim in claims.items() if "in-domain average of 0.76" in text)
+    assert aim.outcome == "holds" and "above the aim" in aim.sentence
+    words = next(claim for text, claim in claims.items() if "never saw" in text)
+    assert words.outcome == "does not hold" and words.ours == pytest.approx(-0.1, abs=0.01)
+    assert not any("10 templates" in text for text in claims), "what was not evaluated is not judged"
+    assert [outcome_of(i) for i in ((0.1, 0.2), (-0.1, 0.2), (-0.2, -0.1))] == [
+        "holds",
+        "is undecided",
+        "does not hold",
+    ]
+
+
+def test_reversed_figures_reverse_the_sentences(results):
+    swapped = dict(results)
+    swapped["instruct"], swapped["single_task"] = (
+        replace(results["single_task"], name="instruct"),
+        replace(results["instruct"], name="single_task"),
+    )
+    claims = {claim.text: claim for claim in check_claims(swapped)}
+    gap = claims["“instruct, with stage 1” is ahead of “single-task models” on in-domain average"]
+    assert gap.outcome == "does not hold" and gap.ours == pytest.approx(-0.4)
+
+
+def test_report_stands_alone_and_holds_every_table(results, builtin_pack, tmp_path):
+    sections = build(results, builtin_pack)
+    titles = [section.title for section in sections]
+    assert {"The paper's claims, here", "Table 4 of the paper, side by side", "Pictures"} <= set(titles)
+    page = html_page("Report", sections)
+    assert not re.search(r'(?:src|href)="(?!data:)', page) and "<script" not in page
+    assert page.count("<table>") == sum(len(section.tables) for section in sections)
+    grids = [figure.name for section in sections for figure in section.figures if figure.name.startswith("grid_")]
+    assert len(grids) == len(IN_DOMAIN) + len(ZERO_SHOT) + len(THREE_CONDITIONS) + len(REWORDED)
+    for section in sections:
+        for table in section.tables:
+            assert all(len(row) == len(table.header) for row in table.rows), table.title
+    assert main([str(tmp_path / "scores"), "--pack", "builtin", "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "report.md").read_text()
+    for name in re.findall(r"\]\((figures/[^)]+)\)", text):
+        assert Image.open(tmp_path / "out" / name).size[0] > 100
+
+
+def test_pages_escape_what_they_are_given():
+    section = Section(
+        "<b>", ("a & b",), ("x < y",), (Table("t|t", ("h",), (("a|b",),)),), (Figure("f", '"c"', b"png"),)
+    )
+    page, text = html_page("<i>", [section]), markdown("i", [section])
+    assert "<b>" not in page and "<i>" not in page and "a &amp; b" in page and "&quot;c&quot;" in page
+    assert "| a\\|b |" in text
+
+
+def test_results_that_cannot_be_compared_are_refused(results, tmp_path, capsys):
+    folder = tmp_path / "scores"
+    (folder / "instruct" / "verdicts" / "depth.jsonl").write_text('{"o": 1}\n')
+    with pytest.raises(EvaluationError, match="different numbers"):
+        read_results(folder)
+    (folder / "instruct" / "verdicts" / "depth.jsonl").write_text("no json\n")
+    with pytest.raises(EvaluationError, match="cannot be read"):
+        read_results(folder)
+    (folder / "instruct" / "scores.json").write_text("[]")
+    with pytest.raises(EvaluationError, match="cannot be read"):
+        Results.read(folder / "instruct")
+    assert main([str(tmp_path / "nothing")]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("report: ") and "Traceback" not in message
