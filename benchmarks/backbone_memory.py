@@ -67,6 +67,7 @@ def train(networks: Networks, name: str) -> None:
             torch.randn(1, 1, 3, size_px, size_px),
             torch.rand(1, 1),
             ("subject",),
+            torch.zeros(1, size_px, size_px, dtype=torch.bool),
         )
         module(batch).mean().backward()
         optimizer.step()

@@ -18,19 +18,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from training_steps import OwnStep
 
 from instruct_imagen.data.example import ExampleSource
 from instruct_imagen.data.mixture import stage_source
 from instruct_imagen.data.shards import EpochSource, ShardSource, ShardWriter
-from instruct_imagen.model import build_model
 from instruct_imagen.pipeline import DEFAULT_MODEL, resolve_model
-from instruct_imagen.precision import autocast, fast_bfloat16
+from instruct_imagen.precision import fast_bfloat16
 from instruct_imagen.presets import Preset, get_preset
 from instruct_imagen.text import load_tokenizer
 from instruct_imagen.training.loader import Collate, PositionSampler, StageDataset, make_loader
-from instruct_imagen.training.objective import TrainingBatch, TrainingModule
-from instruct_imagen.training.optimizers import make_optimizer
-from instruct_imagen.training.winograd import use_winograd
+from instruct_imagen.training.objective import TrainingBatch
 from instruct_imagen.world import load_pack
 
 WARM_BATCHES = 4
@@ -54,21 +52,15 @@ def loading(stream: Iterator[TrainingBatch], seconds: float) -> float:
 
 
 def training(preset: Preset, kept: Sequence[TrainingBatch], seconds: float, collate: Collate) -> float:
-    """Examples a second of forward, backward and optimizer steps on batches in memory."""
-    parts, stage = build_model(preset.model, collate.tokenizer), preset.stages[-1]
-    if not fast_bfloat16("cpu"):
-        use_winograd(parts.unet)
-    module = TrainingModule(parts.unet, parts.text_encoder, parts.scheduler, stage)
-    optimizer = make_optimizer(stage, [(n, p) for n, p in module.named_parameters() if p.requires_grad])
+    """Examples a second of training steps on batches in memory."""
+    step = OwnStep(preset, collate.tokenizer, bfloat16=fast_bfloat16("cpu"))
+    step.tune()
     count, start = 0, time.perf_counter()
     for number, batch in enumerate(itertools.cycle(kept)):
         if number == 1:  # the first step prepares kernels
             count, start = 0, time.perf_counter()
-        with autocast(torch.device("cpu")):
-            loss = module(batch).mean()
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        step.differentiate(batch)
+        step.update()
         count += len(batch.tasks)
         if number and time.perf_counter() - start >= seconds:
             break
@@ -100,7 +92,6 @@ def main() -> None:
                 found[f"{label}, {workers} workers"] = round(rate, 1)
                 print(f"{label}, {workers} workers: {rate:.1f} examples/s", flush=True)
     kept = list(itertools.islice(batches(world, preset, 0, collate), 8))
-    torch.manual_seed(0)
     rate = training(preset, kept, 2 * args.seconds, collate)
     found["training consumes"] = round(rate, 1)
     print(f"training consumes {rate:.1f} examples/s on {torch.get_num_threads()} threads")

@@ -35,8 +35,8 @@ from instruct_imagen.training.adafactor import Adafactor
 from instruct_imagen.training.average import MovingAverage
 from instruct_imagen.training.beginning import BeginningError
 from instruct_imagen.training.checkpoint import TrainingState, list_checkpoints, read_position
-from instruct_imagen.training.loader import Collate, PositionSampler, StageDataset, shifted
-from instruct_imagen.training.objective import denoising_loss, v_weights
+from instruct_imagen.training.loader import Collate, PositionSampler, StageDataset, shifted, subject_mask
+from instruct_imagen.training.objective import denoising_loss, subject_weights, v_weights
 from instruct_imagen.training.optimizers import OptimizerError, make_optimizer, orthogonalized
 from instruct_imagen.training.trainer import Trainer, TrainingError, learning_rate_at
 from instruct_imagen.world import SceneSampler, glyph_split, style_split
@@ -109,6 +109,27 @@ def test_predicting_the_clean_picture_has_the_loss_of_predicting_v():
     by_v = denoising_loss(wrong_v, clean, noise, noisy, timesteps, SCHEDULE, 1e9)
     torch.testing.assert_close(by_clean, by_v, rtol=1e-3, atol=1e-5)
     assert v_weights(torch.tensor([0, 999]), SCHEDULE, 20.0).tolist() == pytest.approx([20.0, 1.0], rel=1e-3)
+
+
+def test_errors_inside_subjects_count_more_where_they_can_be_seen():
+    clean, noise, timesteps, noisy = noisy_batch()
+    subjects = torch.zeros(len(clean), *clean.shape[-2:], dtype=torch.bool)
+    subjects[:, :4] = True
+    weights = subject_weights(subjects, timesteps, SCHEDULE, 4.0)
+    alpha_bar = SCHEDULE.alphas_cumprod[timesteps]
+    torch.testing.assert_close(weights[:, 0, 0, 0], 1 + 3 * alpha_bar)
+    assert (weights[:, :, 4:] == 1).all()
+    wrong = clean.clone()
+    wrong[:, :, :4] += 0.1
+    args = (clean, noise, noisy, timesteps, schedule_for("sample"), 6.0)
+    torch.testing.assert_close(
+        denoising_loss(wrong, *args, weights), denoising_loss(wrong, *args) * (1 + 3 * alpha_bar), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_a_known_mask_reaches_the_loss_and_an_unknown_one_changes_nothing():
+    assert subject_mask(None, 8).sum() == 0
+    assert subject_mask(np.tri(16, dtype=bool), 8).float().mean() == pytest.approx(0.5, abs=0.1)
 
 
 def test_learning_rate_warms_up_stays_and_decays():

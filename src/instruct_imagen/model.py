@@ -39,6 +39,7 @@ def build_unet(config: ModelConfig) -> InstructUNet:
         "class_embed_type": "simple_projection",
         "projection_class_embeddings_input_dim": config.text.dim,
         "resnet_time_scale_shift": "scale_shift",
+        "time_embedding_dim": config.time_dim or None,
         "norm_num_groups": math.gcd(32, *(c // 4 for c in config.channels)),
     }
     options: dict[str, Any] = {

@@ -83,6 +83,7 @@ class ModelConfig:
         head_dim: width of an attention head.
         prediction_type: what the network predicts; the loss is weighted as for v whatever it is.
         context_places, context_positions, context_text: how references are read, see `InstructUNet`.
+        time_dim: width of the embedding of time and pooled text (0: four times the first of `channels`).
         low_res: for super-resolution, what it enlarges; None for the base model.
     """
 
@@ -95,6 +96,7 @@ class ModelConfig:
     context_places: ContextPlaces = "lowest"
     context_positions: bool = True
     context_text: bool = True
+    time_dim: int = 0
     low_res: LowResolutionConfig | None = None
     text: TextEncoderConfig = field(default_factory=TextEncoderConfig)
 
@@ -137,6 +139,8 @@ class StageConfig:
         ema_decay: of the exponential moving average that is sampled from and shipped.
         drop_both, drop_context: condition dropout (A.2.2: 10 % and another 10 %).
         max_loss_weight: cap of the weight that turns an error of the clean picture into one of v.
+        subject_weight: how much more an error inside subjects counts, where the source knows them and as far as the
+            noise lets them be seen, see `training.objective.subject_weights` (1: as much as elsewhere).
         train_text_encoder: only in pre-training.
         lora_rank: train low-rank adapters of this rank on the attention and context layers, nothing else (0: the
             network itself).
@@ -158,6 +162,7 @@ class StageConfig:
     drop_both: float = 0.1
     drop_context: float = 0.1
     max_loss_weight: float = 6.0
+    subject_weight: float = 1.0
     train_text_encoder: bool = False
     lora_rank: int = 0
 

@@ -27,7 +27,9 @@ def _options(config: Mapping[str, Any], bounded: bool) -> dict[str, Any]:
     return options
 
 
-def fast_scheduler(config: Mapping[str, Any], bounded: bool = True) -> DPMSolverMultistepScheduler:
+def fast_scheduler(
+    config: Mapping[str, Any], bounded: bool = True, algorithm: str = "dpmsolver++"
+) -> DPMSolverMultistepScheduler:
     """DPM-Solver++ (2M) for the training schedule of `config`.
 
     Args:
@@ -37,7 +39,7 @@ def fast_scheduler(config: Mapping[str, Any], bounded: bool = True) -> DPMSolver
     clipping = {"thresholding": True, "sample_max_value": 1.0} if bounded else {}
     cosine = {"lambda_min_clipped": -5.1} if config["beta_schedule"] == "squaredcos_cap_v2" else {}
     return DPMSolverMultistepScheduler(
-        algorithm_type="dpmsolver++",
+        algorithm_type=algorithm,
         solver_order=2,
         timestep_spacing="trailing",
         **{**clipping, **cosine, **_options(config, bounded)},

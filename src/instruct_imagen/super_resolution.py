@@ -171,8 +171,7 @@ class SuperResolutionUNet(InstructUNet):
         Raises:
             ValueError: `low_res` is missing.
         """
-        if low_res is None:
-            raise ValueError("super-resolution needs low_res, the pictures to enlarge")
+        low_res = _given(low_res)
         enlarged = self.enlarge(low_res.images_BCHW).to(sample_BCHW.dtype)
         condition = self._level_embedding(low_res.levels_B, sample_BCHW.dtype)
         folded = self._fold(torch.cat([sample_BCHW, enlarged], dim=1))
@@ -268,14 +267,19 @@ class IFSuperResolutionUNet(SuperResolutionUNet):
         Raises:
             ValueError: `low_res` is missing.
         """
-        if low_res is None:
-            raise ValueError("super-resolution needs low_res, the pictures to enlarge")
+        low_res = _given(low_res)
         pair = torch.cat([sample_BCHW, low_res.images_BCHW.to(sample_BCHW.dtype)], dim=1)
         return self._evaluate(pair, timestep_B, text_BLE, cache, class_labels=self._steps(low_res.levels_B))
 
     def _steps(self, levels_B: torch.Tensor) -> torch.Tensor:
         num_steps = self.noising.config.num_train_timesteps
         return (levels_B * num_steps).round().long().clamp(max=num_steps - 1)
+
+
+def _given(low_res: LowResolution | None) -> LowResolution:
+    if low_res is None:
+        raise ValueError("super-resolution needs low_res, the pictures to enlarge")
+    return low_res
 
 
 def _expected_share(levels_B: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 from PIL import Image
 
 from ..instruction import Instruction
@@ -19,12 +20,14 @@ class Example:
         target: RGB picture.
         task: the dataset or task it belongs to; losses are logged by it.
         key: unique in its source.
+        subjects: bool [S, S], where in the target its subjects are, if the source knows.
     """
 
     instruction: Instruction
     target: Image.Image
     task: str
     key: str
+    subjects: np.ndarray | None = None
 
 
 class ExampleSource(Protocol):

@@ -116,7 +116,7 @@ class WorldTasks:
         draft = builders[task](rng)
         picture = render(draft.scene, self.pack, self.size_px) if draft.picture is None else draft.picture
         instruction = _raw_instruction(draft) if self.num_templates == RAW else self._instruction(task, draft, rng)
-        example = Example(instruction, as_image(picture.image), task, key)
+        example = Example(instruction, as_image(picture.image), task, key, picture.mask)
         return WorldExample(example, draft.scene, picture, draft.glyphs, draft.control, draft.edit)
 
     def caption_only(self, rng: np.random.Generator, key: str) -> WorldExample:
@@ -142,7 +142,8 @@ class WorldTasks:
         if self.num_templates != RAW and rng.random() < 0.3:
             options = self._wordings("text")
             text = fill(options[int(rng.integers(len(options)))], caption=text)
-        return WorldExample(Example(Instruction(text, ()), as_image(picture.image), "text", key), scene, picture)
+        example = Example(Instruction(text, ()), as_image(picture.image), "text", key, picture.mask)
+        return WorldExample(example, scene, picture)
 
     def cluster(self, rng: np.random.Generator, key: str, size: int = 5) -> WorldExample:
         """A stage-1 example: one target and three context pairs out of a cluster of `size` similar pictures (A.2.2).
@@ -293,7 +294,8 @@ def _cluster_example(
     """The first picture as the target, the others as its context."""
     context = [(as_image(picture.image), words) for picture, words in zip(pictures[1:], captions, strict=True)]
     instruction = cluster_instruction(text, context)
-    return WorldExample(Example(instruction, as_image(pictures[0].image), "cluster", key), scene, pictures[0])
+    example = Example(instruction, as_image(pictures[0].image), "cluster", key, pictures[0].mask)
+    return WorldExample(example, scene, pictures[0])
 
 
 def _raw_instruction(draft: Draft) -> Instruction:

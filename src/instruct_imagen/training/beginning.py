@@ -22,9 +22,9 @@ from ..text import load_tokenizer, train_tokenizer
 from ..world import GlyphPack
 from .checkpoint import TRAINING_FILE, CheckpointError, TrainingPosition, read_position
 from .processes import Processes
-from .resample import resample_patches, same_grid
 from .second_network import take_base, text_encoder_of_base
 from .text_pretraining import train_text_encoder
+from .transplant import can_begin_with, transplanted
 
 DIGEST_FILE = "base.digest"
 
@@ -123,8 +123,8 @@ def begin(
     if init is not None:
         model = InstructImagenPipeline.from_pretrained(init)
         network = model.unet if config.low_res is None else model.super_resolution
-        sides = trained.built.patch_size, config.patch_size
-        parts.unet.load_state_dict(resample_patches(network.state_dict(), *sides))
+        fresh = parts.unet.state_dict()
+        parts.unet.load_state_dict(transplanted(network.state_dict(), trained.built, config, fresh))
         parts.text_encoder.load_state_dict(model.text_encoder.state_dict())
     elif is_new and text_encoder is None and preset.text_steps:
         encoder = parts.text_encoder.to(processes.device)
@@ -173,7 +173,7 @@ def _training_of(model: Path, preset: Preset) -> tuple[TrainingPosition, Preset]
     """Where the training of a model stood, a new optimizer beginning there, and its preset.
 
     Raises:
-        BeginningError: it does not say, or differs from the preset's in more than the pixels of a patch.
+        BeginningError: it does not say, or differs from the preset's in more than `can_begin_with` allows.
     """
     part = model if preset.model.low_res is None else model / SECOND_NETWORK
     try:
@@ -182,7 +182,7 @@ def _training_of(model: Path, preset: Preset) -> tuple[TrainingPosition, Preset]
         raise BeginningError(
             f"{model} does not say where its training stood: {error}; an imported model is trained with --preset adapt"
         ) from error
-    if isinstance(trained.model, AdaptedModel) or not same_grid(trained.model, preset.built):
+    if isinstance(trained.model, AdaptedModel) or not can_begin_with(preset.built, trained.model):
         raise BeginningError(f"{model} is not a model of preset {preset.name!r}; repeat the --set it was trained with")
     return replace(position, optimizer_from=position.step), trained
 

@@ -27,13 +27,17 @@ class BatchError(UserError):
 
 @dataclass(frozen=True)
 class PreparedExample:
-    """An example with its condition dropout, noise and noise levels drawn, for super-resolution its small picture."""
+    """An example with its condition dropout, noise and noise levels drawn, for super-resolution its small picture.
+
+    `subjects` is bool [S, S]; nowhere if the source does not know them.
+    """
 
     prompt: Prompt
     target: torch.Tensor
     noise: torch.Tensor
     levels: torch.Tensor
     task: str
+    subjects: torch.Tensor
     small: SmallPictures | None = None
 
 
@@ -87,8 +91,17 @@ def prepare(
         noise,
         torch.from_numpy(shifted(levels, stage.level_shift).astype(np.float32)),
         example.task,
+        subject_mask(example.subjects, model.size_px),
         small,
     )
+
+
+def subject_mask(subjects: np.ndarray | None, size_px: int) -> torch.Tensor:
+    """Where subjects are, bool [S, S] at the picture's size; nowhere if that is not known."""
+    if subjects is None:
+        return torch.zeros(size_px, size_px, dtype=torch.bool)
+    mask = cv2.resize(subjects.astype(np.uint8), (size_px, size_px), interpolation=cv2.INTER_NEAREST)
+    return torch.from_numpy(mask > 0)
 
 
 class Collate:
@@ -113,6 +126,7 @@ class Collate:
             torch.stack([e.noise for e in examples]),
             torch.stack([e.levels for e in examples]),
             tuple(e.task for e in examples),
+            torch.stack([e.subjects for e in examples]),
             SmallPictures.stacked(small) if small else None,
         )
 

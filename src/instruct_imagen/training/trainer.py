@@ -84,8 +84,8 @@ class Trainer:
         seed: of weights, data and noise.
         resume: continue from the newest good checkpoint in `out`, if it holds one.
         init: folder of a model to begin with where there is no checkpoint: its weights instead of random ones, and
-            the position that its training had reached, with a new optimizer. It may have larger or smaller patches,
-            see `resample`. Where the preset adapts a model, this is the model, and training begins anew.
+            the position that its training had reached, with a new optimizer. It may have other patches, or fewer
+            levels, see `transplant`. Where the preset adapts a model, this is the model, and training begins anew.
 
     Raises:
         TrainingError: `out` already holds a run and `resume` is false, or holds no usable checkpoint.
@@ -187,7 +187,8 @@ class Trainer:
         self.module = processes.spread(module, whole=() if self.text_cache is None else (parts.text_encoder,))
         self.plain_module = module
         self.optimizer = make_optimizer(self.stage, self._trained())
-        self.average = MovingAverage(self._trained(), self.stage.ema_decay, self.position.step)
+        num_before = self.position.step - self.position.optimizer_from  # weights it begins with may be another model's
+        self.average = MovingAverage(self._trained(), self.stage.ema_decay, num_before)
         self.monitor = Monitor(self.preset, parts, self.pack, self.stage, self.out, processes)
 
     def _trained(self) -> list[tuple[str, nn.Parameter]]:
