@@ -12,9 +12,16 @@ from diffusers import DDPMScheduler
 from PIL import Image
 
 from instruct_imagen.conditioning import ConditioningEncoder, Prompt, make_prompt_batch
-from instruct_imagen.guidance import OscillatingGuidance
+from instruct_imagen.errors import UserError
+from instruct_imagen.guidance import ConstantGuidance, OscillatingGuidance
 from instruct_imagen.instruction import Instruction
-from instruct_imagen.pipeline import InstructImagenPipeline, ModelError, fast_scheduler
+from instruct_imagen.pipeline import (
+    DrawingDefaults,
+    InstructImagenPipeline,
+    ModelError,
+    drawing_defaults,
+    fast_scheduler,
+)
 
 STEPS = 6
 TOLERANCE = 1e-3
@@ -52,6 +59,26 @@ def test_a_picture_depends_on_its_instruction_and_seed_alone(pipeline, instructi
     several = draw(pipeline, instructions[1], (2, 7), num_images_per_prompt=2, image_guidance_scale=1.5)
     torch.testing.assert_close(several[0], together[1], rtol=0, atol=TOLERANCE)
     assert (several[0] - several[1]).abs().max() > 0.1
+
+
+def test_a_model_is_drawn_with_its_own_scales_where_none_is_asked(pipeline, instructions, tmp_path):
+    own = InstructImagenPipeline(**pipeline.components, default_guidance=2.0, default_image_guidance=4.0)
+    base = instructions[0]
+    wanted = draw(pipeline, base, (1,), guidance_scale=2.0, image_guidance_scale=4.0)
+    torch.testing.assert_close(draw(own, base, (1,)), wanted, rtol=0, atol=0)
+    together = draw(pipeline, base, (1,), guidance_scale=3.0)  # one scale asked for is that of all
+    torch.testing.assert_close(draw(own, base, (1,), guidance_scale=3.0), together, rtol=0, atol=0)
+    assert (together - wanted).abs().max() > 1e-3
+    own.save_pretrained(tmp_path)
+    assert drawing_defaults(tmp_path) == DrawingDefaults(24, 2.0, 4.0)
+    (tmp_path / "model_index.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        drawing_defaults(tmp_path)
+
+
+def test_without_references_their_scale_costs_no_evaluation():
+    assert ConstantGuidance.of(3.0, 8.0, has_references=False).scales(0, 4).branches == ("full", "null")
+    assert ConstantGuidance.of(3.0, 8.0, has_references=True).scales(0, 4).branches == ("full", "text", "null")
 
 
 def test_references_and_their_texts_change_the_picture(pipeline, instructions):

@@ -106,7 +106,7 @@ def replace_base(model: Path, out: Path, pipeline: DiffusionPipeline) -> None:
     shutil.copytree(model, out, copy_function=link_or_copy, ignore=ignored)
     pipeline.unet.save_pretrained(str(out / "unet"))
     pipeline.scheduler.save_pretrained(str(out / "scheduler"))
-    kept = ("scheduler", "default_steps", "default_guidance")
+    kept = ("scheduler", "default_steps", "default_guidance", "default_image_guidance")
     _write_json(out / INDEX, {**read_index(model), **{name: pipeline.config[name] for name in kept}})
 
 

@@ -29,7 +29,7 @@ def add_serve(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "--keys", type=Path, metavar="FILE", help=f"API keys, one a line ({KEYS_VARIABLE}, separated by commas)"
     )
     command.add_argument("--allow-anonymous", action="store_true", help="without keys, also beyond this machine")
-    command.add_argument("--steps", type=positive, default=24, metavar="N", help="where none are asked (%(default)s)")
+    command.add_argument("--steps", type=positive, metavar="N", help="where none are asked (the model's own, 24)")
     command.add_argument("--size", type=positive, default=256, metavar="PX", help="where none is asked (%(default)s)")
     command.add_argument("--exact", action="store_true", help="the same bits in any company; slower")
     _add_limits(command)
@@ -102,6 +102,7 @@ def settings_of(options: argparse.Namespace) -> ServerSettings:
     Raises:
         UserError: options that do not fit together.
     """
+    from .pipeline import drawing_defaults
     from .serving.settings import MEBIBYTE, Limits, ServerError, ServerSettings
 
     keys = _keys(options)
@@ -111,7 +112,9 @@ def settings_of(options: argparse.Namespace) -> ServerSettings:
         raise ServerError("--queue must be at least --max-images, or a large request would never be taken")
     if options.min_replicas > options.max_replicas:
         raise ServerError("--min-replicas must not be larger than --max-replicas")
-    if options.size > options.max_size or options.steps > options.max_steps:
+    own = drawing_defaults(options.model)
+    steps = options.steps or own.steps
+    if options.size > options.max_size or steps > options.max_steps:
         raise ServerError("--size and --steps must not be larger than --max-size and --max-steps")
     limits = Limits(
         body_bytes=options.max_body * MEBIBYTE,
@@ -129,7 +132,9 @@ def settings_of(options: argparse.Namespace) -> ServerSettings:
         aliases=tuple(options.alias),
         limits=limits,
         keys=keys,
-        default_steps=options.steps,
+        default_steps=steps,
+        default_guidance=own.guidance,
+        default_image_guidance=own.image_guidance,
         default_size_px=options.size,
         exact=options.exact,
         picture_folder=options.picture_dir,

@@ -53,6 +53,11 @@ class ConstantGuidance:
     start: float = 0.0
     stop: float = 1.0
 
+    @classmethod
+    def of(cls, text: float, image: float | None, has_references: bool) -> ConstantGuidance:
+        """Guidance of these scales; without references `image` would only cost a third evaluation of each step."""
+        return cls(text, image if has_references else None)
+
     def scales(self, step_index: int, num_steps: int) -> Scales:
         """See `Guidance.scales`."""
         inside = self.start <= step_index / num_steps < self.stop

@@ -96,7 +96,7 @@ class ModelParts:
         text_encoder, tokenizer: before it.
         scheduler: the noise that it is trained with.
         vae: of a latent model.
-        guidance: scale that samples are drawn with.
+        guidance, image_guidance: scales that samples are drawn with, see `InstructImagenPipeline`.
         folder: of the model that is adapted; its text encoder and VAE stay as they lie there.
     """
 
@@ -106,6 +106,7 @@ class ModelParts:
     scheduler: DDPMScheduler
     vae: AutoencoderKL | None = None
     guidance: float = 3.0
+    image_guidance: float | None = None
     folder: Path | None = None
 
 

@@ -12,7 +12,7 @@ The fast default is DPM-Solver++; `pipe.use_paper_sampler()` with `OscillatingGu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -26,6 +26,7 @@ from PIL import Image
 from transformers import CLIPTextModel, PreTrainedTokenizerBase, T5EncoderModel
 from transformers.utils import logging as transformers_logging
 
+from .cascade import read_index
 from .conditioning import ConditioningEncoder, image_to_tensor, to_unit_range
 from .denoising import Branches, Denoiser, Denoising
 from .errors import UserError
@@ -82,6 +83,26 @@ def resolve_model(name_or_path: str | Path) -> Path:
     )
 
 
+@dataclass(frozen=True)
+class DrawingDefaults:
+    """What a model is drawn with where nothing is asked for."""
+
+    steps: int = DEFAULT_STEPS
+    guidance: float = DEFAULT_GUIDANCE
+    image_guidance: float | None = None
+
+
+def drawing_defaults(name_or_path: str | Path) -> DrawingDefaults:
+    """A model's own steps and guidance, without its weights.
+
+    Raises:
+        ModelError: there is no such model, or its index is damaged.
+    """
+    index = read_index(resolve_model(name_or_path))
+    known = {field.name: index.get(f"default_{field.name}") for field in fields(DrawingDefaults)}
+    return DrawingDefaults(**{name: value for name, value in known.items() if value is not None})
+
+
 class InstructImagenPipeline(DiffusionPipeline):
     """The cascade as a diffusers pipeline. Either network may be missing; the other then works alone.
 
@@ -92,7 +113,8 @@ class InstructImagenPipeline(DiffusionPipeline):
         super_resolution: the network that enlarges what the base model draws.
         super_resolution_scheduler: likewise.
         vae: of a latent base model, whose denoiser then draws and reads its latents.
-        default_steps, default_guidance: of the base model, where a call names neither.
+        default_steps, default_guidance, default_image_guidance: of the base model, where a call names none; the last
+            may be None, see `__call__`.
 
     Raises:
         ModelError: neither network is there, one lacks its scheduler, or the second does not enlarge pictures of the
@@ -114,6 +136,7 @@ class InstructImagenPipeline(DiffusionPipeline):
         vae: AutoencoderKL | None = None,
         default_steps: int = DEFAULT_STEPS,
         default_guidance: float = DEFAULT_GUIDANCE,
+        default_image_guidance: float | None = None,
     ):
         super().__init__()
         if unet is None and super_resolution is None:
@@ -130,7 +153,11 @@ class InstructImagenPipeline(DiffusionPipeline):
             super_resolution_scheduler=super_resolution_scheduler,
             vae=vae,
         )
-        self.register_to_config(default_steps=default_steps, default_guidance=default_guidance)
+        self.register_to_config(
+            default_steps=default_steps,
+            default_guidance=default_guidance,
+            default_image_guidance=default_image_guidance,
+        )
         if super_resolution is not None and self.size_px != super_resolution.config.low_res_px:
             raise ModelError(
                 f"the super-resolution enlarges pictures of {super_resolution.config.low_res_px} pixels, "
@@ -213,7 +240,8 @@ class InstructImagenPipeline(DiffusionPipeline):
             num_inference_steps: denoising steps of the base model; its own number by default.
             guidance_scale: of the whole condition, or of the text alone where `image_guidance_scale` is given; the
                 model's own by default.
-            image_guidance_scale: of the references on top of the text.
+            image_guidance_scale: of the references on top of the text; where neither scale is given, the model's own,
+                if it has one.
             guidance: a schedule of scales, which then replaces the two above.
             num_images_per_prompt: pictures of each instruction.
             generator: one per picture (then a picture depends on nothing but its generator), or one for all.
@@ -236,6 +264,8 @@ class InstructImagenPipeline(DiffusionPipeline):
         self._check(instructions, len(instructions) * num_images_per_prompt, generator, output_type)
         if num_inference_steps is None:
             num_inference_steps = self.config.default_steps
+        if guidance_scale is None and image_guidance_scale is None:
+            image_guidance_scale = self.config.default_image_guidance
         if guidance_scale is None:
             guidance_scale = self.config.default_guidance
         if num_inference_steps < 1 or num_images_per_prompt < 1:
@@ -247,7 +277,8 @@ class InstructImagenPipeline(DiffusionPipeline):
             list(generator) if isinstance(generator, Sequence) else generator,
             drop_context,
         )
-        schedule = guidance or ConstantGuidance(guidance_scale, image_guidance_scale)
+        has_references = not drop_context and any(i.references for i in instructions)
+        schedule = guidance or ConstantGuidance.of(guidance_scale, image_guidance_scale, has_references)
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
         branches = self.encode_branches(request, schedule, len(self.scheduler.timesteps))
         denoising = self.start(request, branches, schedule, self.scheduler)

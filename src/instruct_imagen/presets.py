@@ -204,6 +204,8 @@ class Preset:
         text_steps: steps that a new text encoder learns the glyph world's words before the first stage, see
             `training.text_pretraining`; 0: none.
         data: where the examples of each stage come from.
+        guidance, image_guidance: scales that its samples are drawn with, saved with the model; without the second one
+            the first is that of text and references together.
         data_workers: processes that render examples (0: render in the training process).
         checkpoint_minutes: time between checkpoints.
         report_minutes: time between validations, each with a sample grid and an exported pipeline.
@@ -217,6 +219,8 @@ class Preset:
     text_steps: int = 0
     data: DataRecipe = field(default_factory=DataRecipe)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    guidance: float = 3.0
+    image_guidance: float | None = None
     data_workers: int = 1
     checkpoint_minutes: float = 10.0
     report_minutes: float = 30.0

@@ -28,7 +28,6 @@ from .watermark import Watermark
 
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _MIN_SIZE_PX = 16
-_DEFAULT_GUIDANCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -106,9 +105,13 @@ class Service:
         num_images, num_steps = options.n or 1, options.num_inference_steps or settings.default_steps
         _at_most(num_images, limits.num_images, "n")
         _at_most(num_steps, limits.num_steps, "num_inference_steps")
-        guidance = _DEFAULT_GUIDANCE if options.guidance_scale is None else options.guidance_scale
+        guidance, image_guidance = options.guidance_scale, options.image_guidance_scale
+        if guidance is None and image_guidance is None:
+            image_guidance = settings.default_image_guidance
+        if guidance is None:
+            guidance = settings.default_guidance
         _at_most(guidance, limits.guidance, "guidance_scale")
-        _at_most(options.image_guidance_scale or 0, limits.guidance, "image_guidance_scale")
+        _at_most(image_guidance or 0, limits.guidance, "image_guidance_scale")
         size_px = self._size_px(options.size)
         if num_images * size_px**2 > limits.output_pixels:
             message = f"{num_images} pictures of {size_px} x {size_px} are too many pixels; ask for fewer or smaller."
@@ -118,9 +121,7 @@ class Service:
             raise ApiError(400, message, "invalid_value", "response_format")
         first = secrets.randbelow(2**32) if options.seed is None else options.seed
         seeds = tuple(range(first, first + num_images))
-        request = DrawRequest(
-            instruction, seeds, num_steps, guidance, options.image_guidance_scale, progress, preview_every
-        )
+        request = DrawRequest(instruction, seeds, num_steps, guidance, image_guidance, progress, preview_every)
         return request, Output(size_px, options.output_format or "png", by_url, kept)
 
     def _size_px(self, size: str | None) -> int:

@@ -56,7 +56,7 @@ class ServerSettings:
         aliases: other names that clients may use for it, such as "dall-e-2".
         limits: see `Limits`.
         keys: who may use it; without keys, everybody who reaches the port.
-        default_steps: where a request names none.
+        default_steps, default_guidance, default_image_guidance: where a request names none.
         default_size_px: where a request names none.
         exact: one network call per picture and step, for the same bits in any company; slower.
         picture_folder: where pictures lie that are asked for by URL; without it none are given out.
@@ -74,6 +74,8 @@ class ServerSettings:
     limits: Limits = field(default_factory=Limits)
     keys: ApiKeys = field(default_factory=ApiKeys)
     default_steps: int = 24
+    default_guidance: float = 3.0
+    default_image_guidance: float | None = None
     default_size_px: int = 256
     exact: bool = False
     picture_folder: Path | None = None

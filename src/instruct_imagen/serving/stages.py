@@ -124,4 +124,5 @@ def _one(request: DrawRequest, generator: torch.Generator | None = None) -> Requ
 
 
 def _guidance(request: DrawRequest) -> ConstantGuidance:
-    return ConstantGuidance(request.guidance_scale, request.image_guidance_scale)
+    has_references = bool(request.instruction.references)
+    return ConstantGuidance.of(request.guidance_scale, request.image_guidance_scale, has_references)

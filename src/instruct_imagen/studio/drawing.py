@@ -103,7 +103,9 @@ class PipelinePainter:
         config = pipeline.config
         self.model = model
         self.defaults = DrawSettings(
-            num_inference_steps=num_inference_steps or config.default_steps, guidance_scale=config.default_guidance
+            num_inference_steps=num_inference_steps or config.default_steps,
+            guidance_scale=config.default_guidance,
+            image_guidance_scale=config.default_image_guidance,
         )
         self._pipeline, self._stages = pipeline, stages
         self._lock = threading.Lock()

@@ -120,6 +120,7 @@ def begin(
     set_seed(position.seed)
     text_encoder = None if config.low_res is None else text_encoder_of_base(out)
     parts = build_model(config, load_tokenizer(out / "tokenizer"), text_encoder)
+    parts = replace(parts, guidance=preset.guidance, image_guidance=preset.image_guidance)
     if init is not None:
         model = InstructImagenPipeline.from_pretrained(init)
         network = model.unet if config.low_res is None else model.super_resolution
@@ -165,8 +166,8 @@ def _adapted(folder: Path, processes: Processes) -> ModelParts:
         if part is not None:
             part.requires_grad_(False).eval().to(processes.device)
     scheduler = ddpm_scheduler(model.scheduler.config, bounded=model.vae is None)
-    guidance = model.config.default_guidance
-    return ModelParts(model.unet, model.text_encoder, model.tokenizer, scheduler, model.vae, guidance, folder)
+    scales = model.config.default_guidance, model.config.default_image_guidance
+    return ModelParts(model.unet, model.text_encoder, model.tokenizer, scheduler, model.vae, *scales, folder)
 
 
 def _training_of(model: Path, preset: Preset) -> tuple[TrainingPosition, Preset]:

@@ -205,7 +205,13 @@ def make_pipeline(parts: ModelParts) -> InstructImagenPipeline:
         second = {"super_resolution": network, "super_resolution_scheduler": scheduler}
         return InstructImagenPipeline(parts.tokenizer, parts.text_encoder, **second)
     return InstructImagenPipeline(
-        parts.tokenizer, parts.text_encoder, network, scheduler, vae=parts.vae, default_guidance=parts.guidance
+        parts.tokenizer,
+        parts.text_encoder,
+        network,
+        scheduler,
+        vae=parts.vae,
+        default_guidance=parts.guidance,
+        default_image_guidance=parts.image_guidance,
     )
 
 

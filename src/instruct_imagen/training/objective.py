@@ -244,4 +244,4 @@ class TrainingModule(nn.Module):
             return 1.0
         subjects = batch.subjects.repeat_interleave(batch.levels.shape[1], dim=0)
         weights = subject_weights(subjects, made.timesteps, self.scheduler, self.subject_weight)
-        return F.adaptive_avg_pool2d(weights, made.clean.shape[-2:])  # latents are smaller than their pictures
+        return F.interpolate(weights, made.clean.shape[-2:], mode="area")  # latents are smaller than their pictures
