@@ -237,6 +237,7 @@ def test_bad_options_end_with_2(arguments: tuple[str, ...]):
         ("evaluate", "--suite", "mask", "--out", "{tmp}/scores", "--images", "{tmp}/nowhere"),
         ("evaluate", "--suite", "mask", "--export", "{tmp}/file"),
         ("evaluate", "--suite", "paper/subject", "--out", "{tmp}/scores", "--model", "{model}"),
+        ("evaluate", "--suite", "paper/subject", "--suite", "quick", "--out", "{tmp}/scores", "--model", "{model}"),
         ("evaluate", "--suite", "paper/none", "--out", "{tmp}/scores", "--model", "{model}"),
         ("evaluate", "--suite", "paper/subject", "--out", "{tmp}/scores", "--data", "unknown={tmp}"),
         ("evaluate", "--suite", "paper/subject", "--export", "{tmp}/export"),

@@ -66,6 +66,11 @@ def test_names_stand_for_suites_and_tasks():
     assert suite.name == "in_domain" and [task.name for task in suite.tasks] == ["mask"] and suite.num_per_task >= 100
     (suite,) = get_suites("quick/mask")
     assert suite.name == "quick" and suite.num_per_task == 64
+    several = get_suites("mask", "quick/text", "edge", "mask")
+    assert [(suite.name, [task.name for task in suite.tasks]) for suite in several] == [
+        ("in_domain", ["mask", "edge"]),
+        ("quick", ["text"]),
+    ]
     names = [task.name for suite in get_suites(ALL) for task in suite.tasks]
     assert len(names) == len(set(names)) == 24
     for wrong in ("fast", "quick/depth", "in_domain/quick"):

@@ -18,9 +18,9 @@ def add_evaluate(
     command = commands.add_parser("evaluate", help="measure how well a model, or any other system, does what is asked")
     command.add_argument(
         "--suite",
-        default="quick",
+        action="append",
         metavar="NAME",
-        help="a suite, a task of one, all, or paper/NAME over real data (%(default)s; docs/evaluation.md)",
+        help="a suite, a task of one, all, or paper/NAME over real data; may be repeated (quick; docs/evaluation.md)",
     )
     command.add_argument("--out", type=Path, metavar="DIR", help="scores.json, verdicts and contact sheets go here")
     command.add_argument("--images", type=Path, metavar="DIR", help="score pictures of any system: TASK/INDEX.png")
@@ -49,7 +49,11 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(f"--images {options.images} is no folder; name one with pictures as TASK/INDEX.png")
     if options.out is None and options.export is None:
         raise UserError("give --out DIR for scores, or --export DIR for the instructions")
-    if options.suite.partition("/")[0] == PREFIX:
+    options.suite = options.suite or ["quick"]
+    real = [name.partition("/")[0] == PREFIX for name in options.suite]
+    if any(real) and not all(real):
+        raise UserError("suites of real data and of the glyph world are judged apart; give each its own command")
+    if all(real):
         _run_real(options)
     else:
         _run_world(options)
@@ -64,7 +68,7 @@ def _run_world(options: argparse.Namespace) -> None:
     from .pipeline import resolve_model
     from .world import load_pack
 
-    suites = counted(get_suites(options.suite), options.count)
+    suites = counted(get_suites(*options.suite), options.count)
     source = num_templates = None
     if options.out is not None:
         source = _source(options)
@@ -90,7 +94,7 @@ def _run_real(options: argparse.Namespace) -> None:
     if options.out is None or options.export is not None:
         raise UserError("suites of real data are not exported, since their releases have licences; give --out DIR")
     data = dict(map(_release, options.data))
-    names = suite_names(options.suite, data)
+    names = list(dict.fromkeys(task for name in options.suite for task in suite_names(name, data)))
     judge = (
         None if options.judge_model is None else ChatJudge(options.judge_model, local_files_only=not options.download)
     )

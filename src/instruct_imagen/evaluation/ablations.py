@@ -183,7 +183,7 @@ def evaluate_method(options: Options, method: Method, what: Plan, evaluator: Eva
         return
     presets = {run.name: run.preset for run in what.runs}
     raw = all(presets[run].data.num_templates == RAW for run in method.runs.values())
-    suites = [suite for name in method.suites for suite in counted(get_suites(name), options.count)]
+    suites = counted(get_suites(*method.suites), options.count)
     run_suites(
         suites,
         MethodPictures(options, method),

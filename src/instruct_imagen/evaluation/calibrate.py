@@ -66,7 +66,7 @@ def gather(pack: GlyphPack, num_per_task: int, seed: int, names: Sequence[str] =
         names: suites or tasks, as `get_suites` takes them.
     """
     readings: Readings = defaultdict(lambda: defaultdict(list))
-    for suite in (suite for name in names for suite in get_suites(name)):
+    for suite in get_suites(*names):
         for task in suite.tasks:
             if task.stream:  # the same pictures in other words
                 continue

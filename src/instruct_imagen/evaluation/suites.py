@@ -228,16 +228,24 @@ def get_suite(name: str) -> Suite:
     return SUITES[name]
 
 
-def get_suites(name: str) -> tuple[Suite, ...]:
-    """The suites that a name stands for.
+def get_suites(*names: str) -> tuple[Suite, ...]:
+    """The suites that names stand for; tasks of one suite that are named apart are one suite again.
 
     Args:
-        name: a suite such as "zero_shot", a task such as "depth" or "quick/mask" (the suite with that task alone), or
+        names: each a suite such as "zero_shot", a task such as "depth" or "quick/mask" (the suite with that task alone), or
             "all" (all suites but `quick`).
 
     Raises:
-        EvaluationError: it stands for nothing.
+        EvaluationError: one stands for nothing.
     """
+    chosen: dict[str, Suite] = {}
+    for suite in (suite for name in names for suite in _suites_of(name)):
+        known = chosen[suite.name].tasks if suite.name in chosen else ()
+        chosen[suite.name] = replace(suite, tasks=(*known, *(task for task in suite.tasks if task not in known)))
+    return tuple(chosen.values())
+
+
+def _suites_of(name: str) -> tuple[Suite, ...]:
     if name == ALL:
         return tuple(suite for suite in SUITES.values() if suite.name not in _NOT_IN_ALL)
     if name in SUITES:
