@@ -232,8 +232,8 @@ def get_suites(*names: str) -> tuple[Suite, ...]:
     """The suites that names stand for; tasks of one suite that are named apart are one suite again.
 
     Args:
-        names: each a suite such as "zero_shot", a task such as "depth" or "quick/mask" (the suite with that task alone), or
-            "all" (all suites but `quick`).
+        names: each a suite such as "zero_shot", a task such as "depth" or "quick/mask" (the suite with that task
+            alone), or "all" (all suites but `quick`).
 
     Raises:
         EvaluationError: one stands for nothing.
