@@ -291,7 +291,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "nano": Preset(
         "nano",
-        ModelConfig(),
+        ModelConfig(32, 2, (64, 192), (1, 2), time_dim=768),
         _three_stages(
             (12_000, 400, 47_600),
             _MANY_CAPTIONS,
@@ -301,6 +301,7 @@ PRESETS: dict[str, Preset] = {
             optimizer="muon",
             learning_rate=1e-3,
             warmup_steps=200,
+            subject_weight=4.0,
         ),
         pack="font",
         text_steps=600,
