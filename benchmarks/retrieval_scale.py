@@ -2,10 +2,10 @@
 
     python benchmarks/retrieval_scale.py --num-pictures 100000 --json retrieval_scale.json
 
-The embeddings are made up: topics of pictures with a cosine of about 0.8 between them, URL twins (the same address,
-another picture) and near-duplicates (a cosine of about 0.99, or 0.93 and a hash three bits away), so it is known what
-must not stand in one cluster. Memory is the highest that the process had during the step, what was there before
-included.
+The embeddings are made up: domains of topics, pictures of a topic with a cosine of about 0.8 between them, URL twins
+(the same address, another picture) and near-duplicates (a cosine of about 0.99, or 0.93 and a hash three bits away),
+so it is known what must not stand in one cluster. Memory is the highest that the process had during the step, what was
+there before included.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from instruct_imagen.retrieval.domains import DomainTexts
 from instruct_imagen.retrieval.embedders import unit_length
 from instruct_imagen.retrieval.engines import LocalEngine
 from instruct_imagen.retrieval.grouping import drop_same_origin, find_clusters
-from instruct_imagen.retrieval.index import nearest
+from instruct_imagen.retrieval.index import NearestSearch
 from instruct_imagen.retrieval.layout import Part, find_parts, read_vectors, write_part
 from instruct_imagen.retrieval.rows import load_rows, take_vectors
 
 ROWS_PER_PART = 50_000
 PICTURES_PER_TOPIC = 20
 TWIN_SHARE, COPY_SHARE = 0.02, 0.05
+DOMAIN_STRENGTH = 0.5  # of a topic's direction, against its own
 _Result = TypeVar("_Result")
 
 
@@ -89,8 +90,14 @@ def _near(vectors: np.ndarray, strength: float, rng: np.random.Generator) -> np.
     return unit_length(vectors + strength / vectors.shape[1] ** 0.5 * noise)
 
 
-def plant(num: int, dim: int, seed: int, folder: Path) -> Truth:
-    """Writes a layout of made-up embeddings, part by part, and says what is in it."""
+def _centres(num_topics: int, domains: np.ndarray, seed: int) -> np.ndarray:
+    """Topics, each of one domain, as the pictures of one thing mostly are: unit vectors [T, D]."""
+    directions = unit_length(np.random.default_rng([seed, 1]).standard_normal((num_topics, domains.shape[1]), "f4"))
+    return unit_length(directions + DOMAIN_STRENGTH * domains[np.arange(num_topics) % len(domains)])
+
+
+def plant(num: int, domains: np.ndarray, seed: int, folder: Path) -> Truth:
+    """Writes a layout of made-up embeddings, part by part, and says what is in it; `domains` are unit vectors."""
     rng = np.random.default_rng(seed)
     num_topics = max(1, num // PICTURES_PER_TOPIC)
     topics = rng.integers(num_topics, size=num)
@@ -98,8 +105,7 @@ def plant(num: int, dim: int, seed: int, folder: Path) -> Truth:
     kind = rng.random(num)
     for number, start in enumerate(range(0, num, ROWS_PER_PART)):
         rows = np.arange(start, min(start + ROWS_PER_PART, num))
-        centres = unit_length(np.random.default_rng([seed, 1]).standard_normal((num_topics, dim), dtype=np.float32))
-        vectors = _near(centres[topics[rows]], 0.5, rng)
+        vectors = _near(_centres(num_topics, domains, seed)[topics[rows]], 0.5, rng)
         hashes = rng.integers(0, 2**64, len(rows), np.uint64)
         urls = np.array([f"https://example.org/{row}" for row in rows])
         # copies and twins follow their original, which is none itself
@@ -129,19 +135,19 @@ def _domain_sizes(parts: tuple[Part, ...], domains: DomainTexts) -> Iterator[int
 def measure(num: int, dim: int, num_domains: int, rules: ClusterRules, seed: int, workers: int) -> dict[str, Any]:
     """Runs every step, then all together, and counts what is wrong in the clusters."""
     meter = Meter()
+    rng = np.random.default_rng(seed + 1)
+    names = tuple(f"domain {number}" for number in range(num_domains))
+    domains = DomainTexts(names, unit_length(rng.standard_normal((num_domains, dim), "f4")), np.arange(num_domains))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        truth = meter.run("make up the layout", lambda: plant(num, dim, seed, folder))
+        truth = meter.run("make up the layout", lambda: plant(num, domains.vectors, seed, folder))
         parts = find_parts(folder)
-        rng = np.random.default_rng(seed + 1)
-        names = tuple(f"domain {number}" for number in range(num_domains))
-        domains = DomainTexts(names, unit_length(rng.standard_normal((num_domains, dim))), np.arange(num_domains))
         rows = meter.run("load rows", lambda: load_rows(parts))
         meter.run("same URL or hash", lambda: drop_same_origin(rows, rules, Report()))
         sizes = meter.run("domains", lambda: list(_domain_sizes(parts, domains)))
         near = meter.run(
             "neighbours, all",
-            lambda: nearest(take_vectors(parts, rows.part, rows.row), rules.num_neighbours, rules.index),
+            lambda: NearestSearch(rules.index)(take_vectors(parts, rows.part, rows.row), rules.num_neighbours),
         )
         grouping = meter.run(
             "all, rows to clusters", lambda: find_clusters(parts, domains, rules, LocalEngine(workers))

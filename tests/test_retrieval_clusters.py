@@ -17,10 +17,10 @@ from instruct_imagen.retrieval.embedders import unit_length
 from instruct_imagen.retrieval.hashes import hash_distances
 from instruct_imagen.retrieval.index import (
     IndexConfig,
+    NearestSearch,
     Neighbours,
     SearchReport,
     _choose_probes,
-    nearest,
     recall_at_k,
 )
 from instruct_imagen.world import glyphs_of
@@ -196,32 +196,44 @@ def brute_neighbours(vectors, k):
 
 def test_exact_neighbours_equal_brute_force():
     vectors = random_vectors(300, 12)
-    near = nearest(vectors, 10, IndexConfig())
+    near = NearestSearch(IndexConfig())(vectors, 10)
     assert near.report == SearchReport("exact", 300)
     assert near.ids.tolist() == brute_neighbours(vectors, 10).tolist()
     assert (np.diff(near.similarities, axis=1) <= 0).all()
-    assert nearest(vectors[:4], 10, IndexConfig()).ids.shape == (4, 3)
-    assert nearest(vectors[:1], 10, IndexConfig()).ids.shape == (1, 0)
+    assert NearestSearch(IndexConfig())(vectors[:4], 10).ids.shape == (4, 3)
+    assert NearestSearch(IndexConfig())(vectors[:1], 10).ids.shape == (1, 0)
 
 
 def test_no_vector_is_its_own_neighbour_even_among_equals():
-    near = nearest(np.repeat(random_vectors(1, 8), 40, 0), 10, IndexConfig())
+    near = NearestSearch(IndexConfig())(np.repeat(random_vectors(1, 8), 40, 0), 10)
     assert (near.ids != np.arange(40)[:, None]).all() and near.similarities == pytest.approx(1)
 
 
 def test_approximate_search_reaches_the_recall_it_reports():
     vectors = random_vectors(4000, 16, seed=1)
     config = IndexConfig(exact_below=1000, num_probes=1, num_samples=500)
-    near = nearest(vectors, 10, config)
+    near = NearestSearch(config)(vectors, 10)
     assert near.report.kind == "ivf" and near.report.recall >= 0.95
     assert near.report.num_probes in (2, 4, 8, 16, 32, 64)  # one list is not enough for such vectors
     truth = brute_neighbours(vectors, 10)
     found = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(near.ids.tolist(), truth.tolist(), strict=True)])
     assert found == pytest.approx(near.report.recall, abs=0.02)
-    again = nearest(vectors, 10, config)
+    again = NearestSearch(config)(vectors, 10)
     assert (again.ids == near.ids).all()
-    exact = nearest(vectors, 10, replace(config, min_recall=1.1))  # which nothing reaches
+    exact = NearestSearch(replace(config, min_recall=1.1))(vectors, 10)  # which nothing reaches
     assert exact.report.kind == "exact" and exact.ids.tolist() == truth.tolist()
+
+
+def test_later_searches_keep_the_lists_and_still_reach_the_recall():
+    vectors = random_vectors(4000, 16, seed=2)
+    search = NearestSearch(IndexConfig(exact_below=1000, num_probes=1, num_samples=500))
+    first = search(vectors, 10).report
+    rest = vectors[np.random.default_rng(0).random(len(vectors)) < 0.4]
+    near = search(rest, 10)
+    assert near.report.kind == "ivf" and near.report.num_lists == first.num_lists
+    truth = brute_neighbours(rest, 10)
+    found = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(near.ids.tolist(), truth.tolist(), strict=True)])
+    assert found >= 0.93 and found == pytest.approx(near.report.recall, abs=0.03)
 
 
 class FakeIndex:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .duplicates import DuplicateRules, components, neighbour_pairs
-from .index import IndexConfig, Neighbours, SearchReport, nearest
+from .index import IndexConfig, NearestSearch, Neighbours, SearchReport
 
 CLUSTER_SIZE = 5
 
@@ -89,12 +89,13 @@ def cluster_domain(
     order = np.argsort(preference, kind="stable")
     if not np.array_equal(order, np.arange(len(order))):
         vectors, hashes = vectors[order], None if hashes is None else hashes[order]
-    unique = _without_duplicates(vectors, hashes, rules)
+    nearest = NearestSearch(rules.index)
+    unique = _without_duplicates(vectors, hashes, rules, nearest)
     rows, vectors, near = unique.rows, unique.vectors, unique.near
     clusters, similarities = [np.zeros((0, CLUSTER_SIZE), np.int64)], [np.zeros(0, np.float32)]
     for round_number in range(rules.num_rounds):
         if round_number:
-            near = nearest(vectors, rules.num_neighbours, rules.index)
+            near = nearest(vectors, rules.num_neighbours)
             unique.searches.append(near.report)
         found = greedy_clusters(near, rules.min_similarity)
         if not len(found):
@@ -117,7 +118,9 @@ def cluster_domain(
     )
 
 
-def _without_duplicates(vectors: np.ndarray, hashes: np.ndarray | None, rules: ClusterRules) -> _Unique:
+def _without_duplicates(
+    vectors: np.ndarray, hashes: np.ndarray | None, rules: ClusterRules, nearest: NearestSearch
+) -> _Unique:
     """Searches and drops until no two neighbours are duplicates.
 
     Copies crowd each other out of the ten neighbours, so one search would neither see all duplicates nor give the
@@ -128,7 +131,7 @@ def _without_duplicates(vectors: np.ndarray, hashes: np.ndarray | None, rules: C
     members = np.ones(len(vectors), np.int64)  # pictures that each one stands for
     near_pictures, near_hashes, searches = [rows[:0]], [rows[:0]], []
     while True:
-        near = nearest(vectors, rules.num_neighbours, rules.index)
+        near = nearest(vectors, rules.num_neighbours)
         searches.append(near.report)
         pairs = neighbour_pairs(near, hashes, rules.duplicates)
         if not len(pairs.first):

@@ -66,32 +66,68 @@ class Neighbours:
     report: SearchReport
 
 
-def nearest(vectors: np.ndarray, k: int, config: IndexConfig) -> Neighbours:
-    """The K = min(k, N - 1) nearest neighbours of every vector among the others.
+class NearestSearch:
+    """Nearest neighbours in one set of vectors after another, each of which is part of the first large one.
+
+    The lists of the inverted file are learnt from the first set that is too large for an exact search and kept: that
+    is most of the work, and what is left of a set after some vectors were taken out has the same regions. The recall
+    is measured for every set, so lists that fit it less well are searched in greater number.
 
     Args:
-        vectors: float32 [N, D] of unit length.
-        k: how many.
         config: exact or approximate.
-
-    Raises:
-        DataError: the library `faiss` is not installed.
     """
-    num = len(vectors)
-    k = max(0, min(k, num - 1))
-    if k == 0:
-        nothing = np.zeros((num, 0), np.int64), np.zeros((num, 0), np.float32)
-        return Neighbours(*nothing, SearchReport("exact", num))
-    vectors = np.ascontiguousarray(vectors, np.float32)
-    index, report = (None, SearchReport("exact", num))
-    if num > config.exact_below:
-        index, report = _inverted_file(vectors, k, config)
-    ids, similarities = np.empty((num, k), np.int64), np.empty((num, k), np.float32)
-    for start in range(0, num, _QUERIES_AT_ONCE):
-        rows = np.arange(start, min(start + _QUERIES_AT_ONCE, num))
-        found = _exact(vectors[rows], vectors, k + 1) if index is None else index.search(vectors[rows], k + 1)
-        ids[rows], similarities[rows] = _without_self(rows, *found)
-    return Neighbours(ids, similarities, report)
+
+    def __init__(self, config: IndexConfig) -> None:
+        self.config = config
+        self._centroids: np.ndarray | None = None
+
+    def __call__(self, vectors: np.ndarray, k: int) -> Neighbours:
+        """The K = min(k, N - 1) nearest neighbours of every vector among the others.
+
+        Args:
+            vectors: float32 [N, D] of unit length.
+            k: how many.
+
+        Raises:
+            DataError: the library `faiss` is not installed.
+        """
+        num = len(vectors)
+        k = max(0, min(k, num - 1))
+        if k == 0:
+            nothing = np.zeros((num, 0), np.int64), np.zeros((num, 0), np.float32)
+            return Neighbours(*nothing, SearchReport("exact", num))
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        index, report = (None, SearchReport("exact", num))
+        if num > self.config.exact_below:
+            index, report = self._inverted_file(vectors, k)
+        ids, similarities = np.empty((num, k), np.int64), np.empty((num, k), np.float32)
+        order = np.arange(num) if index is None else _by_list(index)
+        for start in range(0, num, _QUERIES_AT_ONCE):
+            rows = order[start : start + _QUERIES_AT_ONCE]
+            found = _exact(vectors[rows], vectors, k + 1) if index is None else index.search(vectors[rows], k + 1)
+            ids[rows], similarities[rows] = _without_self(rows, *found)
+        return Neighbours(ids, similarities, report)
+
+    def _inverted_file(self, vectors: np.ndarray, k: int) -> tuple[Any, SearchReport]:
+        """An index that reaches the recall, or None where only an exact search does."""
+        faiss, config = require("faiss"), self.config
+        num, dim = vectors.shape
+        quantizer = faiss.IndexFlatIP(dim)
+        if self._centroids is not None:
+            quantizer.add(self._centroids)  # faiss learns no lists where they are there
+        num_lists = quantizer.ntotal or max(1, min(int(4 * num**0.5), num // 39))  # k-means wants 39 points a list
+        index = faiss.IndexIVFFlat(quantizer, dim, num_lists, faiss.METRIC_INNER_PRODUCT)
+        index.cp.seed, index.cp.spherical, index.cp.max_points_per_centroid = config.seed + 1, True, 64
+        index.train(vectors)
+        self._centroids = quantizer.reconstruct_n(0, num_lists)
+        index.add(vectors)
+        rng = np.random.default_rng(config.seed)
+        sample = np.sort(rng.choice(num, min(num, config.num_samples), replace=False))
+        truth, _ = _exact(vectors[sample], vectors, k + 1)
+        num_probes, recall = _choose_probes(index, vectors[sample], truth, num_lists, config)
+        if num_probes is None:
+            return None, SearchReport("exact", num)
+        return index, SearchReport("ivf", num, num_lists, num_probes, recall)
 
 
 def _exact(queries: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -109,22 +145,15 @@ def _without_self(rows: np.ndarray, similarities: np.ndarray, ids: np.ndarray) -
     return ids, np.where(ids < 0, np.float32(-1), similarities).astype(np.float32)
 
 
-def _inverted_file(vectors: np.ndarray, k: int, config: IndexConfig) -> tuple[Any, SearchReport]:
-    """An index that reaches the recall, or None where only an exact search does."""
-    faiss = require("faiss")
-    num, dim = vectors.shape
-    num_lists = max(1, min(int(4 * num**0.5), num // 39))  # with fewer than 39 points a list, k-means warns
-    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, num_lists, faiss.METRIC_INNER_PRODUCT)
-    index.cp.seed, index.cp.spherical, index.cp.max_points_per_centroid = config.seed + 1, True, 64
-    index.train(vectors)
-    index.add(vectors)
-    rng = np.random.default_rng(config.seed)
-    sample = np.sort(rng.choice(num, min(num, config.num_samples), replace=False))
-    truth, _ = _exact(vectors[sample], vectors, k + 1)
-    num_probes, recall = _choose_probes(index, vectors[sample], truth, num_lists, config)
-    if num_probes is None:
-        return None, SearchReport("exact", num)
-    return index, SearchReport("ivf", num, num_lists, num_probes, recall)
+def _by_list(index: Any) -> np.ndarray:
+    """The vectors of an inverted file, list by list, int64 [N].
+
+    Asked for in this order, neighbouring queries look through the same lists, which then come from the cache: without
+    it a search of a million vectors waits for memory most of the time.
+    """
+    faiss, lists = require("faiss"), index.invlists
+    ids = [faiss.rev_swig_ptr(lists.get_ids(k), lists.list_size(k)).copy() for k in range(index.nlist)]
+    return np.concatenate(ids)
 
 
 def _choose_probes(
