@@ -20,7 +20,7 @@ from instruct_imagen.retrieval.index import (
     NearestSearch,
     Neighbours,
     SearchReport,
-    _choose_probes,
+    choose_probes,
     recall_at_k,
 )
 from instruct_imagen.world import glyphs_of
@@ -225,7 +225,7 @@ def test_approximate_search_reaches_the_recall_it_reports():
 
 
 def test_later_searches_keep_the_lists_and_still_reach_the_recall():
-    vectors = random_vectors(4000, 16, seed=2)
+    vectors = random_vectors(4000, 8, seed=2)
     search = NearestSearch(IndexConfig(exact_below=1000, num_probes=1, num_samples=500))
     first = search(vectors, 10).report
     rest = vectors[np.random.default_rng(0).random(len(vectors)) < 0.4]
@@ -236,30 +236,28 @@ def test_later_searches_keep_the_lists_and_still_reach_the_recall():
     assert found >= 0.93 and found == pytest.approx(near.report.recall, abs=0.03)
 
 
-class FakeIndex:
-    """Finds a share of the true neighbours that grows with the lists searched."""
-
-    nprobe = 0
-
-    def __init__(self, truth):
-        self.truth, self.tried = truth, []
-
-    def search(self, queries, k):
-        self.tried.append(self.nprobe)
-        found = self.truth.copy()
-        found[:, 1 + min(k - 1, self.nprobe // 2) :] = -1  # the query itself, and half a neighbour a list
-        return found, None
-
-
 def test_probes_are_doubled_until_the_recall_is_reached():
-    truth = np.tile(np.linspace(1, 0.5, 11, dtype=np.float32), (3, 1))
+    tried = []
+
+    def recall_of(num_probes):
+        tried.append(num_probes)
+        return num_probes / 20
+
     config = IndexConfig(min_recall=0.75, num_probes=2)
-    index = FakeIndex(truth)
-    assert _choose_probes(index, np.zeros((3, 4)), truth, 100, config) == (16, pytest.approx(0.8))
-    assert index.tried == [2, 4, 8, 16]
-    assert _choose_probes(FakeIndex(truth), np.zeros((3, 4)), truth, 16, config) == (None, 1.0)
+    assert choose_probes(recall_of, 100, config) == (16, pytest.approx(0.8))
+    assert tried == [2, 4, 8, 16]
+    assert choose_probes(recall_of, 16, config) == (None, 1.0)
+
+
+def test_recall_counts_the_neighbours_that_are_alike_enough():
+    truth = np.tile(np.linspace(1, 0.5, 11, dtype=np.float32), (3, 1))
     assert recall_at_k(truth, truth) == 1
     assert recall_at_k(np.full_like(truth, -1), truth) == 0
+    half = truth.copy()
+    half[:, 6:] = -1  # the query itself and the five nearest
+    assert recall_at_k(half, truth) == pytest.approx(0.5)
+    assert recall_at_k(half, truth, 0.75) == 1 and recall_at_k(half, truth, 0.65) == pytest.approx(5 / 7)
+    assert recall_at_k(np.full_like(truth, -1), truth, 0.99) == 1
 
 
 class ColourWords:

@@ -89,7 +89,7 @@ def cluster_domain(
     order = np.argsort(preference, kind="stable")
     if not np.array_equal(order, np.arange(len(order))):
         vectors, hashes = vectors[order], None if hashes is None else hashes[order]
-    nearest = NearestSearch(rules.index)
+    nearest = NearestSearch(rules.index, min(rules.min_similarity, rules.duplicates.min_similarity))
     unique = _without_duplicates(vectors, hashes, rules, nearest)
     rows, vectors, near = unique.rows, unique.vectors, unique.near
     clusters, similarities = [np.zeros((0, CLUSTER_SIZE), np.int64)], [np.zeros(0, np.float32)]
