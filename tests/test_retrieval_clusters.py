@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instruct_imagen.data.report import DataError
+from instruct_imagen.retrieval import clusters as clusters_module
 from instruct_imagen.retrieval.clusters import CLUSTER_SIZE, ClusterRules, cluster_domain, greedy_clusters
 from instruct_imagen.retrieval.domains import Domain, DomainTexts, world_domains
-from instruct_imagen.retrieval.duplicates import DuplicateRules, chains, components, same_origin
+from instruct_imagen.retrieval.duplicates import DuplicatePairs, DuplicateRules, chains, components, same_origin
 from instruct_imagen.retrieval.embedders import unit_length
 from instruct_imagen.retrieval.hashes import hash_distances
 from instruct_imagen.retrieval.index import (
@@ -160,6 +161,20 @@ def test_more_rounds_find_the_clusters_that_one_search_misses():
         for rounds in (1, 10)
     ]
     assert counts[0] < counts[1] == 20
+
+
+def test_copies_that_the_search_did_not_see_are_in_no_cluster(monkeypatch):
+    """A picture much like another, and one with nearly another's hash, both near the rest."""
+    rng = np.random.default_rng(5)
+    centre = nudged(rng, np.zeros(DIM), 1.0)
+    vectors = np.stack([nudged(rng, centre, 0.5) for _ in range(7)]).astype(np.float32)
+    vectors[5], vectors[6] = nudged(rng, vectors[1], 0.01), nudged(rng, vectors[2], 0.28)
+    hashes = rng.integers(0, 2**64, 7, np.uint64)
+    hashes[6] = hashes[2] ^ np.uint64(1)
+    monkeypatch.setattr(clusters_module, "neighbour_pairs", lambda *_: DuplicatePairs(*[np.zeros(0, int)] * 3))
+    found = cluster_domain(vectors, hashes, np.arange(7), replace(RULES, num_rounds=5))
+    assert np.sort(found.clusters).tolist() == [[0, 1, 2, 3, 4]] and not len(found.left_over)
+    assert (found.near_pictures.tolist(), found.near_hashes.tolist()) == ([5], [6])
 
 
 @pytest.mark.parametrize("num", [0, 1, 4])

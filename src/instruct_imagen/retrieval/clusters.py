@@ -6,10 +6,12 @@ Pure functions on arrays: the same in this process, in a worker, or in a job els
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 
 from .duplicates import DuplicateRules, components, neighbour_pairs
+from .hashes import hash_distances
 from .index import IndexConfig, NearestSearch, Neighbours, SearchReport
 
 CLUSTER_SIZE = 5
@@ -62,13 +64,14 @@ class DomainClusters:
 
 @dataclass(frozen=True)
 class _Unique:
-    """What is left without duplicates: positions, vectors, their neighbours; and what was dropped."""
+    """What is left without duplicates: positions, vectors, hashes, their neighbours; and what was dropped, in parts."""
 
     rows: np.ndarray
     vectors: np.ndarray
+    hashes: np.ndarray | None
     near: Neighbours
-    near_pictures: np.ndarray
-    near_hashes: np.ndarray
+    near_pictures: list[np.ndarray]
+    near_hashes: list[np.ndarray]
     largest: int
     searches: list[SearchReport]
 
@@ -91,7 +94,7 @@ def cluster_domain(
         vectors, hashes = vectors[order], None if hashes is None else hashes[order]
     nearest = NearestSearch(rules.index, min(rules.min_similarity, rules.duplicates.min_similarity))
     unique = _without_duplicates(vectors, hashes, rules, nearest)
-    rows, vectors, near = unique.rows, unique.vectors, unique.near
+    rows, vectors, hashes, near = unique.rows, unique.vectors, unique.hashes, unique.near
     clusters, similarities = [np.zeros((0, CLUSTER_SIZE), np.int64)], [np.zeros(0, np.float32)]
     for round_number in range(rules.num_rounds):
         if round_number:
@@ -100,22 +103,46 @@ def cluster_domain(
         found = greedy_clusters(near, rules.min_similarity)
         if not len(found):
             break
+        similar, equal = _copies_inside(vectors, hashes, found, rules.duplicates)
+        unique.near_pictures.append(rows[found[similar]])
+        unique.near_hashes.append(rows[found[equal & ~similar]])
+        copies = found[similar | equal]
+        found = found[~(similar | equal).any(1)]
         clusters.append(rows[found])
         similarities.append(_mean_similarity(vectors, found))
         free = np.ones(len(rows), bool)
-        free[found] = False
-        rows, vectors = rows[free], vectors[free]
+        free[found] = free[copies] = False
+        rows, vectors, hashes = rows[free], vectors[free], None if hashes is None else hashes[free]
         if len(rows) < CLUSTER_SIZE:
             break
     return DomainClusters(
         order[np.concatenate(clusters)],
         np.concatenate(similarities),
-        order[unique.near_pictures],
-        order[unique.near_hashes],
+        order[np.concatenate(unique.near_pictures)],
+        order[np.concatenate(unique.near_hashes)],
         order[rows],
         unique.largest,
         tuple(unique.searches),
     )
+
+
+def _copies_inside(
+    vectors: np.ndarray, hashes: np.ndarray | None, clusters: np.ndarray, rules: DuplicateRules
+) -> tuple[np.ndarray, np.ndarray]:
+    """Members that duplicate a better one of their cluster: by similarity, and by hash, bool [C, 5] each.
+
+    An approximate search may have missed that two are alike which are both neighbours of a third.
+    """
+    similar, equal = np.zeros(clusters.shape, bool), np.zeros(clusters.shape, bool)
+    for place, other in combinations(range(CLUSTER_SIZE), 2):
+        first, second = clusters[:, place], clusters[:, other]
+        worse = np.where(first > second, place, other)
+        alike = np.einsum("cd,cd->c", vectors[first], vectors[second]) >= rules.min_similarity
+        similar[np.flatnonzero(alike), worse[alike]] = True
+        if hashes is not None and rules.max_hash_distance is not None:
+            same = hash_distances(hashes[first], hashes[second]) <= rules.max_hash_distance
+            equal[np.flatnonzero(same), worse[same]] = True
+    return similar, equal
 
 
 def _without_duplicates(
@@ -146,7 +173,7 @@ def _without_duplicates(
         rows, vectors = rows[kept], vectors[kept]
         hashes = None if hashes is None else hashes[kept]
     largest = int(members.max(initial=0))
-    return _Unique(rows, vectors, near, np.concatenate(near_pictures), np.concatenate(near_hashes), largest, searches)
+    return _Unique(rows, vectors, hashes, near, near_pictures, near_hashes, largest, searches)
 
 
 def greedy_clusters(near: Neighbours, min_similarity: float) -> np.ndarray:
