@@ -171,7 +171,7 @@ def _purity(labels: Sequence[Sequence[str]]) -> float:
 
 
 def _shards(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for path in sorted((folder / "shards").iterdir()):
+    for path in sorted((folder / "shards").glob("*.tar")):
         yield path.name, path.read_bytes()
 
 
