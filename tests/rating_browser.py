@@ -17,6 +17,14 @@ OPTIONS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run
 READY = "!document.getElementById('rate').hidden && !document.querySelector('#picture.waiting')"
 
 
+def find_chromium() -> tuple[str, str]:
+    """Paths of Chromium and its driver; where there are none it skips the test, so call it in the test's own thread."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("Chromium and its driver are not installed (Debian: chromium, chromium-driver)")
+    return chromium, driver
+
+
 class Browser:
     """One window of one person; use it as a context.
 
@@ -27,9 +35,7 @@ class Browser:
     """
 
     def __init__(self, size: tuple[int, int] = DESKTOP, dark: bool = False, calm: bool = False) -> None:
-        chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-        if chromium is None or driver is None:
-            pytest.skip("Chromium and its driver are not installed (Debian: chromium, chromium-driver)")
+        chromium, driver = find_chromium()
         from selenium import webdriver
         from selenium.webdriver.chrome.service import Service
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from rating_browser import DESKTOP, PHONE, Browser
+from rating_browser import DESKTOP, PHONE, Browser, find_chromium
 from rating_server import RatingServer
 from rating_study import METHODS, write_world_suite
 
@@ -211,6 +211,7 @@ def test_no_screen_is_too_small_or_too_large(size, site):
 
 
 def test_three_raters_at_once(site):
+    find_chromium()
     failures: list[BaseException] = []
     seen: dict[str, list[str]] = {}
     links = {name: site.invite(name) for name in ("Ada", "Grace", "Edsger")}
