@@ -11,7 +11,6 @@ from itertools import combinations
 import numpy as np
 
 from .duplicates import DuplicateRules, components, neighbour_pairs
-from .hashes import hash_distances
 from .index import IndexConfig, NearestSearch, Neighbours, SearchReport
 
 CLUSTER_SIZE = 5
@@ -137,11 +136,9 @@ def _copies_inside(
     for place, other in combinations(range(CLUSTER_SIZE), 2):
         first, second = clusters[:, place], clusters[:, other]
         worse = np.where(first > second, place, other)
-        alike = np.einsum("cd,cd->c", vectors[first], vectors[second]) >= rules.min_similarity
-        similar[np.flatnonzero(alike), worse[alike]] = True
-        if hashes is not None and rules.max_hash_distance is not None:
-            same = hash_distances(hashes[first], hashes[second]) <= rules.max_hash_distance
-            equal[np.flatnonzero(same), worse[same]] = True
+        alike = rules.same(np.einsum("cd,cd->c", vectors[first], vectors[second]), hashes, first, second)
+        for found, by in zip((similar, equal), alike, strict=True):
+            found[np.flatnonzero(by), worse[by]] = True
     return similar, equal
 
 

@@ -61,6 +61,25 @@ class DuplicateRules:
     min_similarity: float = 0.95
     max_hash_distance: int | None = 3
 
+    def same(
+        self, similarities: np.ndarray, hashes: np.ndarray | None, first: np.ndarray, second: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Which pairs are one picture.
+
+        Args:
+            similarities: float [E], cosine of each pair.
+            hashes: uint64 [N] of all pictures, or None.
+            first: int [E], one picture of each pair.
+            second: int [E], the other.
+
+        Returns:
+            Whether by similarity, and whether by hash, bool [E] each.
+        """
+        similar = similarities >= self.min_similarity
+        if hashes is None or self.max_hash_distance is None:
+            return similar, np.zeros_like(similar)
+        return similar, hash_distances(hashes[first], hashes[second]) <= self.max_hash_distance
+
 
 @dataclass(frozen=True)
 class DuplicatePairs:
@@ -87,11 +106,8 @@ def neighbour_pairs(near: Neighbours, hashes: np.ndarray | None, rules: Duplicat
     """
     num, k = near.ids.shape
     first, second = np.repeat(np.arange(num), k), near.ids.ravel()
-    similar = near.similarities.ravel() >= rules.min_similarity
-    same = similar.copy()
-    if hashes is not None and rules.max_hash_distance is not None:
-        same |= hash_distances(hashes[first], hashes[second]) <= rules.max_hash_distance
-    same &= second >= 0
+    similar, equal = rules.same(near.similarities.ravel(), hashes, first, second)
+    same = (similar | equal) & (second >= 0)
     return DuplicatePairs(first[same], second[same], similar[same])
 
 
