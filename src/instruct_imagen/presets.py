@@ -343,14 +343,13 @@ PRESETS: dict[str, Preset] = {
     ),
     "nano-sr": Preset(
         "nano-sr",
-        ModelConfig(128, 8, (192,), (1,), 32, low_res=LowResolutionConfig(32)),
+        ModelConfig(128, 4, (64, 192), (1, 1), 32, time_dim=768, low_res=LowResolutionConfig(32)),
         _super_resolution(
             12_000,
             batch_size=8,
-            noise_levels=4,
             optimizer="muon",
             learning_rate=1e-3,
-            warmup_steps=200,
+            warmup_steps=100,
             decay_steps=2_000,
         ),
         pack="font",
