@@ -55,6 +55,33 @@ def test_finer_levels_keep_the_weights_of_the_old_ones():
         torch.testing.assert_close(kept.resnets[0].conv2.weight, wide.resnets[0].conv2.weight, atol=0, rtol=0)
 
 
+def test_a_deeper_model_begins_as_the_same_function_and_can_learn():
+    torch.manual_seed(0)
+    old = replace(MODEL, size_px=32, patch_size=2, channels=(16, 32), layers_per_block=(1, 2), time_dim=128)
+    new = replace(old, layers_per_block=(2, 4))
+    assert can_begin_with(new, old)
+    assert not can_begin_with(old, new)
+    trained, deeper = build_unet(old).eval(), build_unet(new).eval()
+    for processor in (p for _, p in trained.context_layers):
+        torch.nn.init.normal_(processor.to_out_context.weight)
+    deeper.load_state_dict(transplanted(trained.state_dict(), old, new, deeper.state_dict()))
+    text, mask = torch.randn(2, 3, MODEL.text.dim), torch.ones(2, 3, dtype=torch.bool)
+    sample, references = torch.randn(2, 3, 32, 32), torch.randn(2, 3, 32, 32)
+
+    def drawn(unet) -> torch.Tensor:
+        context = unet.encode_context(references, text, mask)[:, None]
+        cache = unet.project(text, mask, context, torch.ones(2, 1, dtype=torch.bool))
+        return unet(sample, torch.tensor([3, 700]), text, cache)
+
+    after = drawn(deeper)
+    torch.testing.assert_close(after, drawn(trained), atol=1e-5, rtol=1e-4)
+    after.square().mean().backward()
+    added = {name: p for name, p in deeper.named_parameters() if not torch.any(p)}
+    weights = [name for name in added if name.endswith(("conv2.weight", "to_out.0.weight"))]
+    assert len(weights) == (1 + 2 + 1 + 2) + (2 + 2)
+    assert all(torch.any(added[name].grad) for name in weights)
+
+
 def test_the_embedding_of_time_is_refitted_to_other_waves():
     torch.manual_seed(0)
     old = replace(MODEL, size_px=32, patch_size=4, channels=(96,), layers_per_block=(1,), time_dim=128)

@@ -1,4 +1,4 @@
-"""Weights of one model as the beginning of another: other pixels in a patch, or further levels above the lowest.
+"""Weights of one model as the beginning of another: other pixels in a patch, further levels, or further blocks.
 
 Only the first and the last convolution know how many pixels a patch has. With them resampled, a model at half the
 size does with a picture what the larger one does with that picture enlarged, and draws the larger one's picture
@@ -6,12 +6,15 @@ reduced; training then only has to learn the other noise: pixels that were avera
 
 A model with finer levels around the old one's keeps what lies at the old ones, which is most of the weights, and
 learns the rest anew. It is no longer the same function, but soon a better one.
+
+A model with further residual blocks in its levels begins as the very same function: their last layers are zero.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
@@ -25,16 +28,23 @@ _OUTPUTS = ("backbone.conv_out.weight", "backbone.conv_out.bias")
 _TIME = "backbone.time_embedding.linear_1.weight"
 _TIME_BIAS = "backbone.time_embedding.linear_1.bias"
 _ENDS = ("backbone.conv_in.", "backbone.conv_out.", "backbone.conv_norm_out.")
+_BLOCK = re.compile(r"backbone\.(down|up)_blocks\.(\d+)\.(resnets|attentions)\.(\d+)\.(.*)")
+_LAST_LAYERS = ("conv2.", "to_out.0.", "conv_shortcut.bias")
 
 
 def can_begin_with(new: ModelConfig, old: ModelConfig) -> bool:
     """Whether weights of `old` are a beginning for `new`; super-resolutions must not differ at all.
 
-    Base models may differ in the pixels of a patch, and `new` may have further, finer levels.
+    Base models may differ in the pixels of a patch, and `new` may have further, finer levels, or more blocks in its
+    levels.
     """
     if old.low_res is not None or old == new:
         return old == new
     num_levels = len(old.channels)
+    if num_levels == len(new.layers_per_block) == len(old.layers_per_block):
+        if any(more < less for more, less in zip(new.layers_per_block, old.layers_per_block, strict=True)):
+            return False
+        old = replace(old, layers_per_block=new.layers_per_block)
     rest = [
         {
             **vars(config),
@@ -60,7 +70,8 @@ def transplanted(
         fresh: state of a new one of `new`, for what `weights` cannot say.
     """
     if old.channels == new.channels:
-        return resample_patches(weights, old.patch_size, new.patch_size)
+        deeper = _deepened(weights, old.layers_per_block, new.layers_per_block, fresh)
+        return resample_patches(deeper, old.patch_size, new.patch_size)
     num_added = len(new.channels) - len(old.channels)
     state = dict(fresh)
     for name, tensor in fresh.items():
@@ -81,6 +92,36 @@ def _name_before(name: str, num_added: int, num_levels: int) -> str | None:
     side, index, rest = level[1], int(level[2]), level[3]
     index = index - num_added if side == "down" else index  # up blocks begin at the lowest level
     return f"backbone.{side}_blocks.{index}.{rest}" if 0 <= index < num_levels else None
+
+
+def _deepened(
+    weights: Mapping[str, Tensor], old: tuple[int, ...], new: tuple[int, ...], fresh: Mapping[str, Tensor]
+) -> Mapping[str, Tensor]:
+    """The weights with further residual blocks, and their attention, which do nothing yet.
+
+    On the way down they come last, so that the skips they add repeat the last old one. On the way up they come second:
+    the first, which may be the only one that knows the width of the level below, reads such a repetition instead.
+    """
+    if old == new:
+        return weights
+    state = {}
+    for name, tensor in fresh.items():
+        block = _BLOCK.fullmatch(name)
+        if block is None:
+            state[name] = weights[name]
+            continue
+        side, index, kind, place, rest = block[1], int(block[2]), block[3], int(block[4]), block[5]
+        level = index if side == "down" else len(old) - 1 - index
+        added = new[level] - old[level]
+        is_new = place >= old[level] if side == "down" else 0 < place <= added
+        if is_new and rest == "conv_shortcut.weight":  # of (what comes from below, skip) only the first
+            state[name] = torch.eye(*tensor.shape[:2])[:, :, None, None].to(tensor)
+        elif is_new:
+            state[name] = torch.zeros_like(tensor) if rest.startswith(_LAST_LAYERS) else tensor
+        else:
+            place -= added if side == "up" and place else 0
+            state[name] = weights[f"backbone.{side}_blocks.{index}.{kind}.{place}.{rest}"]
+    return state
 
 
 def _refitted(weight: Tensor, bias: Tensor, num_waves: int) -> tuple[Tensor, Tensor]:
