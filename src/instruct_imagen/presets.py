@@ -238,17 +238,20 @@ class Preset:
 
 
 def _three_stages(
-    steps: tuple[int, int, int], pretrain: Mapping[str, Any] = MappingProxyType({}), **common: Any
+    steps: tuple[int, int, int],
+    pretrain: Mapping[str, Any] = MappingProxyType({}),
+    stage2: Mapping[str, Any] = MappingProxyType({}),
+    **common: Any,
 ) -> tuple[StageConfig, ...]:
     """Pre-training, stage 1, stage 2 (§3.2); pre-training has no context to drop and trains the text encoder.
 
-    `pretrain` are fields of pre-training alone.
+    `pretrain` and `stage2` are fields of these alone.
     """
     first = {**common, "drop_context": 0.0, "train_text_encoder": True, **pretrain}
     return (
         StageConfig("pretrain", steps[0], **first),
         StageConfig("stage1", steps[1], **common),
-        StageConfig("stage2", steps[2], **common),
+        StageConfig("stage2", steps[2], **{**common, **stage2}),
     )
 
 
@@ -291,10 +294,11 @@ PRESETS: dict[str, Preset] = {
     ),
     "nano": Preset(
         "nano",
-        ModelConfig(32, 2, (64, 192), (1, 2), time_dim=768),
+        ModelConfig(32, 2, (64, 192), (2, 3), time_dim=768),
         _three_stages(
             (12_000, 400, 47_600),
             _MANY_CAPTIONS,
+            {"learning_rate": 4e-4},
             batch_size=48,
             noise_levels=1,
             level_shift=2.0,
