@@ -298,7 +298,7 @@ PRESETS: dict[str, Preset] = {
         _three_stages(
             (12_000, 400, 47_600),
             _MANY_CAPTIONS,
-            {"learning_rate": 4e-4},
+            stage2={"learning_rate": 4e-4},
             batch_size=48,
             noise_levels=1,
             level_shift=2.0,
