@@ -11,7 +11,7 @@ import torch
 from diffusers import DDPMScheduler
 from PIL import Image
 
-from instruct_imagen.conditioning import ConditioningEncoder, Prompt, make_prompt_batch
+from instruct_imagen.conditioning import ConditioningEncoder, Prompt, in_company, make_prompt_batch
 from instruct_imagen.errors import UserError
 from instruct_imagen.guidance import ConstantGuidance, OscillatingGuidance
 from instruct_imagen.instruction import Instruction
@@ -113,6 +113,14 @@ def test_cached_keys_and_values_equal_recomputed_ones(pipeline, parts, instructi
             repeated = cached.repeat(2).select(torch.tensor([0, 2, 4]))
             third = parts.unet(sample, timesteps, repeated.text_BLE, repeated.cache)
             torch.testing.assert_close(first, third, rtol=0, atol=0)
+
+
+def test_references_in_company_keep_their_rows():
+    rows = torch.arange(6).view(3, 2)
+    for multiple, expected in ((1, [0, 1, 2]), (3, [0, 1, 2]), (4, [0, 1, 2, 2]), (16, [0, 1] + [2] * 14)):
+        first, second = in_company((rows, rows > 2), multiple)
+        assert torch.equal(first, rows[expected])
+        assert torch.equal(second, (rows > 2)[expected])
 
 
 def test_conditions_are_encoded_once_per_request(pipeline, instructions, monkeypatch):

@@ -258,6 +258,14 @@ def test_orthogonalized_gives_the_orthogonal_factor(shape: tuple[int, int]):
     assert torch.nn.functional.cosine_similarity(found.flatten(), (u @ v).flatten(), dim=0) > 0.97
 
 
+def test_matrices_of_one_shape_are_orthogonalized_together_as_alone():
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((3, 6, 6), (2, 4, 15), (2, 15, 4)):
+        matrices = torch.randn(shape, generator=generator)
+        alone = torch.stack([orthogonalized(matrix) for matrix in matrices])
+        torch.testing.assert_close(orthogonalized(matrices), alone, rtol=0, atol=1e-2)
+
+
 def test_resuming_continues_exactly_over_all_stages(run_folder: Path, tokenizer_folder: Path, tmp_path: Path):
     import shutil
 
@@ -297,6 +305,15 @@ def test_a_run_goes_on_from_an_exported_model(run_folder: Path, tmp_path: Path):
     (model / "training.json").write_text("{")
     with pytest.raises(BeginningError, match="does not say where its training stood"):
         Trainer(preset, tmp_path / "other", init=model)
+
+
+def test_a_complete_model_goes_on_where_its_preset_asks_for_more_steps(run_folder: Path, tmp_path: Path):
+    preset = short_preset()
+    Trainer(preset, run_folder, seed=3).run()
+    longer = replace(preset, stages=(*preset.stages[:2], replace(preset.stages[2], steps=5)))
+    trainer = Trainer(longer, tmp_path / "further", init=run_folder / "pipeline")
+    assert (trainer.position.stage_index, trainer.position.step, trainer.position.optimizer_from) == (2, 3, 3)
+    assert trainer.run().total_steps == 11
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

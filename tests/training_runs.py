@@ -18,8 +18,8 @@ from torch.distributed.checkpoint import HuggingFaceStorageReader
 from instruct_imagen.presets import Preset, get_preset
 from instruct_imagen.training.checkpoint import TENSORS, list_checkpoints
 
-# Children are forked from a server that has imported everything and computed nothing.
-_CONTEXT = multiprocessing.get_context("forkserver")
+# Children are forked from a server that has imported everything and computed nothing; CUDA cannot be forked.
+_CONTEXT = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "forkserver")
 _CONTEXT.set_forkserver_preload(["instruct_imagen.training.trainer", "instruct_imagen.training.monitor"])
 TIMEOUT_S = 300
 

@@ -21,8 +21,9 @@ from torch import nn
 from .cache import ContextLayout, KeyValueCache, LayerKeyValue
 
 
-@lru_cache(maxsize=16)
-def _sincos_2d_cpu(height: int, width: int, dim: int) -> torch.Tensor:
+@lru_cache(maxsize=32)
+def _sincos_2d(height: int, width: int, dim: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Kept on the device: a copy from the CPU at every layer would make the CPU wait for the GPU."""
     quarter = dim // 4
     frequencies = torch.pi * torch.exp(torch.linspace(0, 1, quarter) * torch.log(torch.tensor(16.0)))
     rows = (torch.arange(height) + 0.5) / height
@@ -31,7 +32,7 @@ def _sincos_2d_cpu(height: int, width: int, dim: int) -> torch.Tensor:
     column_angles = (columns[:, None] * frequencies)[None, :, :].expand(height, width, quarter)
     parts = [row_angles.sin(), row_angles.cos(), column_angles.sin(), column_angles.cos()]
     encoding = torch.cat(parts, dim=-1).reshape(height * width, 4 * quarter)
-    return F.pad(encoding, (0, dim - 4 * quarter))
+    return F.pad(encoding, (0, dim - 4 * quarter)).to(device=device, dtype=dtype)
 
 
 def sincos_2d(height: int, width: int, dim: int, like: torch.Tensor) -> torch.Tensor:
@@ -39,7 +40,7 @@ def sincos_2d(height: int, width: int, dim: int, like: torch.Tensor) -> torch.Te
 
     Departure from the paper, which names no positions: without them an edge or a mask does not stay in place.
     """
-    return _sincos_2d_cpu(height, width, dim).to(device=like.device, dtype=like.dtype)
+    return _sincos_2d(height, width, dim, like.device, like.dtype)
 
 
 def _attend(

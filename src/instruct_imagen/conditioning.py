@@ -7,6 +7,7 @@ References are ragged: each is encoded once, in one batch over all instructions,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -23,6 +24,8 @@ from .latents import pixels_per_sample, to_samples
 from .pictures import fit_square
 from .tokenizer import PLAIN_TEXTS, TextFormat
 from .unet import InstructUNet
+
+_REFERENCES_TOGETHER = 16  # in training on a GPU
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,13 @@ class Conditioning:
         )
 
 
+def in_company(tensors: tuple[torch.Tensor, ...], multiple: int) -> tuple[torch.Tensor, ...]:
+    """Tensors of R > 0 rows with copies of their last row behind them, up to the next multiple."""
+    number = len(tensors[0])
+    rows = torch.arange(math.ceil(number / multiple) * multiple, device=tensors[0].device).clamp(max=number - 1)
+    return tuple(tensor[rows] for tensor in tensors)
+
+
 class ConditioningEncoder:
     """Text encoder and the network's own down path, used together.
 
@@ -162,7 +172,7 @@ class ConditioningEncoder:
         if len(batch.reference_images) and self.unet.reads_context:
             reference_text = self._encode_text(batch.reference_ids, batch.reference_mask)
             samples = to_samples(to_unit_range(batch.reference_images), self.vae).to(text.dtype)
-            features = self.unet.encode_context(samples, reference_text, batch.reference_mask)
+            features = self._encode_references(samples, reference_text, batch.reference_mask)
             context, context_mask = self._place(features, batch, len(text))
         cache = self.unet.project(text, batch.text_mask, context, context_mask)
         return Conditioning(text, cache)
@@ -176,6 +186,13 @@ class ConditioningEncoder:
         states = self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         states = states.to(self.unet.dtype)  # a large frozen encoder may compute in less
         return states if self.unet.config.text_tokens is not None else states * words[..., None].to(states.dtype)
+
+    def _encode_references(self, samples: torch.Tensor, text: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+        """Features of R references. Batches have any number of them, and a GPU plans its convolutions anew for each."""
+        inputs: tuple[torch.Tensor, ...] = (samples, text, words)
+        if samples.device.type == "cuda" and torch.is_grad_enabled():
+            inputs = in_company(inputs, _REFERENCES_TOGETHER)
+        return self.unet.encode_context(*inputs)[: len(samples)]
 
     @staticmethod
     def _place(features: torch.Tensor, batch: PromptBatch, num_rows: int) -> tuple[torch.Tensor, torch.Tensor]:

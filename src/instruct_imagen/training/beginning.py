@@ -173,6 +173,8 @@ def _adapted(folder: Path, processes: Processes) -> ModelParts:
 def _training_of(model: Path, preset: Preset) -> tuple[TrainingPosition, Preset]:
     """Where the training of a model stood, a new optimizer beginning there, and its preset.
 
+    One that was complete stood at the end of its last stage, which goes on if the preset gives it more steps.
+
     Raises:
         BeginningError: it does not say, or differs from the preset's in more than `can_begin_with` allows.
     """
@@ -185,6 +187,8 @@ def _training_of(model: Path, preset: Preset) -> tuple[TrainingPosition, Preset]
         ) from error
     if isinstance(trained.model, AdaptedModel) or not can_begin_with(preset.built, trained.model):
         raise BeginningError(f"{model} is not a model of preset {preset.name!r}; repeat the --set it was trained with")
+    if position.stage_index == len(trained.stages) == len(preset.stages):  # complete; this preset may want more steps
+        position = replace(position, stage_index=position.stage_index - 1, step=trained.stages[-1].steps)
     return replace(position, optimizer_from=position.step), trained
 
 

@@ -5,7 +5,8 @@ Parameters may be sharded (FSDP2).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from .adafactor import Adafactor
 # Coefficients of the quintic Newton-Schulz iteration (Jordan et al. 2024, "Muon"), steepest at zero.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
+# A GPU would wait for single matrices: those of one shape are orthogonalized together, up to so many numbers at a time.
+_STACKED_NUMBERS = 1 << 24
 # What enters and leaves the network, and embeddings: not matrices between hidden states, so AdamW takes them.
 _OUTER = ("conv_in.", "conv_out.", "time_embedding.", "time_emb_proj.", "class_embedding.", "context_text_proj.")
 
@@ -29,32 +32,33 @@ class OptimizerError(UserError):
 
 
 def orthogonalized(matrix: torch.Tensor) -> torch.Tensor:
-    """Approximates the orthogonal factor U V^T of `matrix` = U S V^T, shape [R, C]: singular values near 1.
+    """Approximates the orthogonal factor U V^T of `matrix` = U S V^T, [..., R, C]: singular values near 1.
 
     Wide matrices (3x3 convolutions) are iterated through their small Gram matrix, with which everything commutes,
     in float32; the others directly, in bfloat16 where that is fast. Together a third of the time of iterating on
     every matrix directly.
     """
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    wide = wide / (wide.norm() + 1e-7)
-    iterate = _through_gram if wide.shape[1] >= 3 * wide.shape[0] else _directly
+    is_wide = matrix.shape[-2] <= matrix.shape[-1]
+    wide = matrix if is_wide else matrix.mT
+    wide = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + 1e-7)
+    iterate = _through_gram if wide.shape[-1] >= 3 * wide.shape[-2] else _directly
     result = iterate(wide).to(matrix.dtype)
-    return result if matrix.shape[0] <= matrix.shape[1] else result.T
+    return result if is_wide else result.mT
 
 
 def _directly(wide: torch.Tensor) -> torch.Tensor:
     a, b, c = NEWTON_SCHULZ
     x = wide.to(matrix_dtype(wide.device))
     for _ in range(NEWTON_SCHULZ_STEPS):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x
 
 
 def _through_gram(wide: torch.Tensor) -> torch.Tensor:
     a, b, c = NEWTON_SCHULZ
-    gram = wide.float() @ wide.float().T
-    identity = torch.eye(len(gram), device=gram.device)
+    gram = wide.float() @ wide.float().mT
+    identity = torch.eye(gram.shape[-1], device=gram.device)
     product = identity
     for step in range(NEWTON_SCHULZ_STEPS):
         factor = a * identity + b * gram + c * (gram @ gram)
@@ -88,13 +92,23 @@ class MuonAdamW(torch.optim.AdamW):
         """One step; see `torch.optim.Optimizer.step`."""
         for group in self.param_groups:
             if group["muon"]:
-                for parameter in group["params"]:
-                    if parameter.grad is not None:
-                        self._muon_step(parameter, parameter.grad, group)
-                        parameter.grad = None  # AdamW passes over what has no gradient
+                for parameters in _of_one_shape(p for p in group["params"] if p.grad is not None):
+                    self._muon_step(parameters, group)
         return super().step(closure)
 
-    def _muon_step(self, parameter: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
+    def _muon_step(self, parameters: Sequence[torch.nn.Parameter], group: dict[str, Any]) -> None:
+        """Updates parameters of one shape; AdamW passes over them afterwards, for they have no gradient any more."""
+        updates = orthogonalized(torch.stack([self._direction(parameter, group) for parameter in parameters]))
+        scale = 0.2 * max(updates.shape[1:]) ** 0.5
+        for parameter, update in zip(parameters, updates, strict=True):
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            spread = _spread(update.view(parameter.shape), parameter).to(parameter.dtype)
+            parameter.add_(spread, alpha=-group["lr"] * scale)
+
+    def _direction(self, parameter: torch.nn.Parameter, group: dict[str, Any]) -> torch.Tensor:
+        """The gradient with Nesterov momentum, as a whole matrix; the parameter loses its gradient."""
+        gradient, parameter.grad = parameter.grad, None
+        assert gradient is not None
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros(())
@@ -102,11 +116,17 @@ class MuonAdamW(torch.optim.AdamW):
         state["step"] += 1
         momentum = state["momentum_buffer"]
         momentum.lerp_(gradient, 1 - group["momentum"])
-        direction = _whole(gradient.lerp(momentum, group["momentum"]))
-        update = orthogonalized(direction.flatten(1))
-        scale = 0.2 * max(update.shape) ** 0.5
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(_spread(update.view(direction.shape), parameter).to(parameter.dtype), alpha=-group["lr"] * scale)
+        return _whole(gradient.lerp(momentum, group["momentum"])).flatten(1)
+
+
+def _of_one_shape(parameters: Iterable[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
+    """Lists of parameters that are matrices of the same shape: on a CPU, where it does not pay, single ones."""
+    found: dict[tuple[int, ...], list[torch.nn.Parameter]] = defaultdict(list)
+    for parameter in parameters:
+        found[tuple(parameter.shape)].append(parameter)
+    for equal in found.values():
+        size = 1 if equal[0].device.type == "cpu" else max(1, _STACKED_NUMBERS // equal[0].numel())
+        yield from (equal[first : first + size] for first in range(0, len(equal), size))
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:

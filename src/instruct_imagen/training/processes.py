@@ -71,6 +71,7 @@ class Processes:
             project_dir=str(out),
         )
         self.device = self.accelerator.device
+        torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape, and batches have many
         self.count, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         self.is_main = self.accelerator.is_main_process
         self.sharded = self.sharded and self.count > 1
