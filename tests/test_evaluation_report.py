@@ -111,13 +111,14 @@ def test_a_folder_keeps_to_its_comparison(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_comparison_trains_stops_resumes_and_reports(tmp_path):
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_comparison_trains_stops_resumes_and_reports(tmp_path, jobs: int):
     options = Options(tmp_path, get_preset("debug", ["stages.*.steps=2"]), count=2, steps=1)
     runs = plan(options.preset).runs
     assert not compare(options, minutes=0.02)
     trained = [run.name for run in runs if is_trained(options, run)]
     assert len(trained) < len(runs)
-    assert compare(options)
+    assert compare(options, jobs=jobs)
     assert all(is_trained(options, run) for run in runs)
     assert not list(tmp_path.glob("runs/*/checkpoints"))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("scores/*/scores.json")}

@@ -1,10 +1,11 @@
 """Trains and evaluates the paper's baselines and ablations with one command, which goes on where it stopped.
 
-    python -m instruct_imagen.evaluation.ablations --out ablations --preset micro [--minutes 120]
+    python -m instruct_imagen.evaluation.ablations --out ablations --preset micro [--minutes 120] [--jobs 2]
 
 OUT gets `ablations.json` (preset, seed, and how far each run is), `runs/NAME/` (training logs and the pipeline) and
 `scores/METHOD/` (what `evaluate` writes). A run that was stopped resumes from its checkpoint, a method that was not
-evaluated to its end is evaluated anew. `python -m instruct_imagen.evaluation.report OUT` then writes the report.
+evaluated to its end is evaluated anew. With several jobs, runs whose parents are trained, and then methods, are taken
+at the same time by processes of their own. `python -m instruct_imagen.evaluation.report OUT` then writes the report.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import multiprocessing
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ from ..files import make_folder, write_atomically
 from ..model import build_model
 from ..pipeline import DEFAULT_STEPS, InstructImagenPipeline, hide_loading_bars
 from ..presets import Preset, get_preset, preset_to_dict
-from ..training.checkpoint import TRAINING_FILE, CheckpointError, read_position
+from ..training.checkpoint import TRAINING_FILE, CheckpointError, list_checkpoints, read_position
 from ..training.monitor import export_pipeline
 from ..training.trainer import Trainer
 from ..world import load_pack
@@ -102,11 +105,19 @@ def _manifest(options: Options) -> dict[str, Any]:
     }
 
 
-def _note(options: Options, run: str, **what: Any) -> None:
-    """Adds to what the manifest says of a run."""
+def _note(options: Options, run: Run) -> None:
+    """Writes into the manifest how far a run is."""
+    folder = options.run_folder(run.name)
+    if is_trained(options, run):
+        state, (position, _) = "complete", read_position(options.model_folder(run.name), TRAINING_FILE)
+    elif checkpoints := list_checkpoints(folder / "checkpoints"):
+        position, _ = read_position(checkpoints[0])
+        state = run.preset.stages[position.stage_index].stage
+    else:
+        return
     path = options.out / MANIFEST_FILE
     content = json.loads(path.read_text(encoding="utf-8"))
-    content["runs"][run] = {**content["runs"].get(run, {}), **what}
+    content["runs"][run.name] = {"state": state, "steps": position.total_steps, "seconds": round(position.seconds)}
     _write_json(path, content)
 
 
@@ -123,27 +134,24 @@ def is_trained(options: Options, run: Run) -> bool:
     return preset == run.preset and position.stage_index == len(preset.stages)
 
 
-def train_run(options: Options, run: Run, minutes: float | None) -> bool:
-    """Trains a run, from its checkpoint where it has one; returns whether it is complete."""
+def train_run(options: Options, run: Run, minutes: float | None = None) -> None:
+    """Trains a run, from its checkpoint where it has one."""
+    logger.info("training %s", run.name)
     folder = options.run_folder(run.name)
     parent = options.model_folder(run.parent) if run.parent else None
     if parent is not None and run.converted:
-        parent = _converted(parent, run.preset, options.run_folder(run.name) / "start")
-    trainer = Trainer(run.preset, folder, options.seed, resume=True, init=parent)
-    position = trainer.run(max_minutes=minutes)
-    done = position.stage_index == len(run.preset.stages)
-    stage = "complete" if done else run.preset.stages[position.stage_index].stage
-    _note(options, run.name, state=stage, steps=position.total_steps, seconds=round(position.seconds))
-    if done:
+        parent = _converted(parent, run.preset, folder / "start")
+    position = Trainer(run.preset, folder, options.seed, resume=True, init=parent).run(max_minutes=minutes)
+    if position.stage_index == len(run.preset.stages):
         shutil.rmtree(folder / "checkpoints")
         shutil.rmtree(folder / "start", ignore_errors=True)
-    return done
 
 
 def _converted(model: Path, preset: Preset, out: Path) -> Path:
     """A model with other places of context attention: all weights that both have, the rest as at the start."""
-    if out.is_dir():
-        return out
+    start = out / "pipeline"
+    if start.is_dir():
+        return start
     hide_loading_bars()
     pipeline = InstructImagenPipeline.from_pretrained(model)
     position, _ = read_position(model, TRAINING_FILE)
@@ -152,9 +160,9 @@ def _converted(model: Path, preset: Preset, out: Path) -> Path:
     kept = {name: value for name, value in pipeline.unet.state_dict().items() if name in own}
     parts.unet.load_state_dict({**own, **kept})
     parts.text_encoder.load_state_dict(pipeline.text_encoder.state_dict())
-    make_folder(out.parent)
+    make_folder(out)
     export_pipeline(parts, out, position, preset)
-    return out
+    return start
 
 
 @dataclass
@@ -176,30 +184,91 @@ class MethodPictures:
         return self._loaded[run](task, cases)
 
 
-def evaluate_method(options: Options, method: Method, what: Plan, evaluator: Evaluator) -> None:
-    """Evaluates a method unless its scores are there."""
-    out = options.out / SCORES_FOLDER / method.name
-    if (out / SCORES_FILE).is_file():
-        return
+def evaluate_method(options: Options, method: Method, what: Plan) -> None:
+    """Evaluates a method."""
+    logger.info("evaluating %s", method.name)
     presets = {run.name: run.preset for run in what.runs}
     raw = all(presets[run].data.num_templates == RAW for run in method.runs.values())
-    suites = counted(get_suites(*method.suites), options.count)
+    pack = load_pack(options.preset.pack).prepare()
     run_suites(
-        suites,
+        counted(get_suites(*method.suites), options.count),
         MethodPictures(options, method),
-        evaluator.pack,
-        out,
+        pack,
+        options.out / SCORES_FOLDER / method.name,
         num_templates=RAW if raw else None,
-        evaluator=evaluator,
+        evaluator=Evaluator(pack),
     )
 
 
-def compare(options: Options, minutes: float | None = None) -> bool:
+@dataclass(frozen=True)
+class Task:
+    """Something to do once that which it needs is done.
+
+    Attributes:
+        do: where time is limited it is given `minutes`.
+        is_done: whether it is done, as the folder shows.
+        can_start: whether what it needs is done.
+    """
+
+    do: Callable[..., None]
+    is_done: Callable[[], bool]
+    can_start: Callable[[], bool] = lambda: True
+
+
+def do_all(tasks: Sequence[Task], jobs: int, deadline: float | None = None) -> bool:
+    """Does what is not done, `jobs` tasks at a time; returns whether all is done.
+
+    With one job it is done in this process, otherwise each task has a process of its own. None is started after the
+    deadline, or after one has ended without being done.
+    """
+    waiting = [task for task in tasks if not task.is_done()]
+    running: list[tuple[Task, Any]] = []
+    stopped = False
+    try:
+        while waiting or running:
+            left = {} if deadline is None else {"minutes": (deadline - time.monotonic()) / 60}
+            stopped = stopped or left.get("minutes", 1) <= 0
+            ready = [] if stopped else [task for task in waiting if task.can_start()][: jobs - len(running)]
+            if not ready and not running:
+                break
+            for task in ready:
+                waiting.remove(task)
+                if jobs == 1:
+                    task.do(**left)
+                    stopped = not task.is_done()
+                else:
+                    process = multiprocessing.get_context("spawn").Process(target=_child, args=(task.do, left))
+                    process.start()
+                    running.append((task, process))
+            for task, process in list(running):
+                process.join(0.2)
+                if not process.is_alive():
+                    running.remove((task, process))
+                    stopped = stopped or not task.is_done()
+    finally:
+        for _, process in running:
+            process.terminate()  # a training writes its checkpoint first
+        for _, process in running:
+            process.join()
+    return all(task.is_done() for task in tasks)
+
+
+def _child(do: Callable[..., None], arguments: Mapping[str, float]) -> None:
+    _log()
+    do(**arguments)
+
+
+def _log() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+
+
+def compare(options: Options, minutes: float | None = None, jobs: int = 1) -> bool:
     """Trains and evaluates whatever is missing; returns whether all is done.
 
     Args:
         options: what to compare.
         minutes: after which training stops, with a checkpoint; None goes on to the end.
+        jobs: runs trained, and methods evaluated, at the same time.
 
     Raises:
         EvaluationError: see `check_manifest` and `plan`.
@@ -207,20 +276,24 @@ def compare(options: Options, minutes: float | None = None) -> bool:
     what = plan(options.preset)
     check_manifest(options)
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    for run in what.runs:
-        if is_trained(options, run):
-            continue
-        left = None if deadline is None else (deadline - time.monotonic()) / 60
-        if left is not None and left <= 0:
-            return False
-        logger.info("training %s", run.name)
-        if not train_run(options, run, left):
-            return False
-    evaluator = Evaluator(load_pack(options.preset.pack).prepare())
-    for method in what.methods:
-        logger.info("evaluating %s", method.name)
-        evaluate_method(options, method, what, evaluator)
-    return True
+    trained = {run.name: partial(is_trained, options, run) for run in what.runs}
+    trainings = [
+        Task(partial(train_run, options, run), trained[run.name], trained.get(run.parent, lambda: True))
+        for run in what.runs
+    ]
+    evaluations = [
+        Task(
+            partial(evaluate_method, options, method, what),
+            (options.out / SCORES_FOLDER / method.name / SCORES_FILE).is_file,
+        )
+        for method in what.methods
+    ]
+    try:
+        done = do_all(trainings, jobs, deadline)
+    finally:
+        for run in what.runs:
+            _note(options, run)
+    return done and do_all(evaluations, jobs)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -233,15 +306,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a preset field")
     parser.add_argument("--seed", type=natural, default=0)
     parser.add_argument("--minutes", type=positive_number, metavar="M", help="stop training after so many minutes")
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="at the same time (%(default)s)")
     parser.add_argument("--count", type=several, metavar="N", help="instructions per task (the suites' own)")
     parser.add_argument("--steps", type=positive, default=DEFAULT_STEPS, help="denoising steps (%(default)s)")
     parser.add_argument("--guidance", type=float, default=3.0, help="guidance scale (%(default)s)")
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    _log()
     try:
         preset = get_preset(chosen.preset, chosen.set)
         options = Options(chosen.out, preset, chosen.seed, chosen.count, chosen.steps, chosen.guidance)
-        done = compare(options, chosen.minutes)
+        done = compare(options, chosen.minutes, chosen.jobs)
     except UserError as error:
         print(f"ablations: {error}", file=sys.stderr)
         return 2
