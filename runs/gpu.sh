@@ -6,6 +6,8 @@
 #   runs/gpu.sh train PRESET MINUTES OUT [ARGUMENT ...]
 #                                           there: train so long, resume from OUT, checkpoint and export at the end;
 #                                           --init gpu_pack/base and the like are handed on
+#   runs/gpu.sh run ARGUMENT ...            there: python with these arguments, -m instruct_imagen.evaluation.ablations
+#                                           for instance
 #   runs/gpu.sh export DESTINATION OUT...   there: the newest networks of runs, packed, in files of at most 15 MiB
 #   runs/gpu.sh join SOURCE DESTINATION     here: put such files together again, a folder for each run
 #
@@ -14,10 +16,24 @@
 # base model.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-verb=${1:?pack, train, export or join}
+verb=${1:?pack, train, run, export or join}
 shift
 python=${PYTHON:-python3}
 pack=gpu_pack
+
+# Runs python with what the pack holds.
+run() {
+    (
+        flock 9 # of several runs that start at once one installs
+        [ -e "$pack/site" ] || "$python" -m pip install --quiet --no-index --no-deps --target "$pack/site" "$pack"/*.whl
+    ) 9>"$pack/.lock"
+    local names=/usr/share/unicode/cldr/common/annotations/en.xml
+    [ -e "$names" ] || { mkdir -p "${names%/*}" && cp "$pack/en.xml" "$names"; }
+    [ -e "$pack/NotoColorEmoji.ttf" ] && export INSTRUCT_IMAGEN_FONT="$PWD/$pack/NotoColorEmoji.ttf"
+    ulimit -n "$(ulimit -Hn)" # batches come from the workers as open files
+    export HF_HUB_OFFLINE=1 PYTHONPATH=src:$pack/site OMP_NUM_THREADS=2
+    exec "$python" "$@"
+}
 
 case "$verb" in
 pack)
@@ -33,18 +49,12 @@ pack)
     ;;
 train)
     preset=${1:?preset} minutes=${2:?minutes} out=${3:?output folder}
-    (
-        flock 9 # of several runs that start at once one installs
-        [ -e "$pack/site" ] || "$python" -m pip install --quiet --no-index --no-deps --target "$pack/site" "$pack"/*.whl
-    ) 9>"$pack/.lock"
-    names=/usr/share/unicode/cldr/common/annotations/en.xml
-    [ -e "$pack/NotoColorEmoji.ttf" ] && export INSTRUCT_IMAGEN_FONT="$PWD/$pack/NotoColorEmoji.ttf"
-    [ -e "$names" ] || { mkdir -p "${names%/*}" && cp "$pack/en.xml" "$names"; }
     cores=$(nproc)
-    ulimit -n "$(ulimit -Hn)" # batches come from the workers as open files
-    export HF_HUB_OFFLINE=1 PYTHONPATH=src:$pack/site OMP_NUM_THREADS=2
-    exec "$python" -m instruct_imagen.cli train --preset "$preset" --out "$out" --minutes "$minutes" --resume latest \
+    run -m instruct_imagen.cli train --preset "$preset" --out "$out" --minutes "$minutes" --resume latest \
         --set data_workers="${WORKERS:-$((cores > 3 ? cores - 2 : 1))}" --set pack=font "${@:4}"
+    ;;
+run)
+    run "$@"
     ;;
 export)
     destination=${1:?destination}
@@ -68,7 +78,7 @@ join)
     cat "$source"/runs.tar.xz.* | xz -d | tar -C "$destination" -xf -
     ;;
 *)
-    echo "runs/gpu.sh: unknown verb '$verb'; use pack, train, export or join" >&2
+    echo "runs/gpu.sh: unknown verb '$verb'; use pack, train, run, export or join" >&2
     exit 2
     ;;
 esac
