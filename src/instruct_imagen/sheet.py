@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ MARGIN_PX = 8
 LINE_PX = 18
 TEXT_PX = 320
 HEADS = ("instruction", "references", "drawn")
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,26 @@ def image_grid(images: Sequence[Image.Image], columns: int | None = None, gap_px
     return grid
 
 
+def wrapped(text: str, font: Font, width_px: int) -> list[str]:
+    """Lines of at most a width, broken at spaces; a longer word has a line of its own."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font.getlength(f"{lines[-1]} {word}") <= width_px:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def shortened(text: str, font: Font, width_px: int) -> str:
+    """The text, or where it is wider as much of it as fits with two dots behind."""
+    if font.getlength(text) <= width_px:
+        return text
+    while text and font.getlength(text + "..") > width_px:
+        text = text[:-1]
+    return text.rstrip() + ".."
+
+
 def contact_sheet(rows: Sequence[SheetRow], heads: tuple[str, str, str] = HEADS) -> Image.Image:
     """Draws one row per instruction: words, references, outputs.
 
@@ -78,13 +98,14 @@ def contact_sheet(rows: Sequence[SheetRow], heads: tuple[str, str, str] = HEADS)
             draw.text((x, MARGIN_PX // 2), head, fill="grey", font=bold)
     for index, row in enumerate(rows):
         top = LINE_PX + MARGIN_PX + index * row_px
-        draw.text((MARGIN_PX, top), row.title, fill="#205080", font=bold)
-        for number, line in enumerate(textwrap.wrap(row.text, 44)[:8], start=1):
-            draw.text((MARGIN_PX, top + number * LINE_PX), line, fill="black", font=font)
+        titles = [(line, "#205080", bold) for line in wrapped(row.title, bold, TEXT_PX)]
+        texts = [(line, "black", font) for line in wrapped(row.text, font, TEXT_PX)]
+        for number, (line, colour, its_font) in enumerate([*titles, *texts][: row_px // LINE_PX]):
+            draw.text((MARGIN_PX, top + number * LINE_PX), line, fill=colour, font=its_font)
         for number, (caption, image) in enumerate(row.references):
             x = TEXT_PX + MARGIN_PX + number * step
             sheet.paste(tile(image), (x, top))
-            draw.text((x, top + TILE_PX), textwrap.shorten(caption, 26, placeholder=".."), fill="black", font=font)
+            draw.text((x, top + TILE_PX), shortened(caption, font, TILE_PX), fill="black", font=font)
         for number, image in enumerate(row.outputs):
             sheet.paste(tile(image), (outputs_x + number * step, top))
     return sheet
