@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from PIL import Image
 
 from instruct_imagen.data.recipe import TABLE_1
 from instruct_imagen.data.world_tasks import RAW
-from instruct_imagen.evaluation.ablations import Options, check_manifest, compare, is_trained
+from instruct_imagen.evaluation.ablations import Options, Task, check_manifest, compare, do_all, is_trained
 from instruct_imagen.evaluation.bootstrap import average_difference_interval, average_interval, mean_interval
 from instruct_imagen.evaluation.claims import IN_DOMAIN, REWORDED, THREE_CONDITIONS, ZERO_SHOT, check_claims, outcome_of
 from instruct_imagen.evaluation.methods import METHODS, plan
@@ -110,15 +112,36 @@ def test_a_folder_keeps_to_its_comparison(tmp_path):
         check_manifest(options)
 
 
+def written(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_tasks_wait_for_what_they_need_and_end_with_one_that_fails(tmp_path, jobs: int):
+    first, second, third, never = (tmp_path / name for name in ("first", "second", "third", "never"))
+    tasks = [
+        Task(partial(written, second, "b"), second.is_file, first.is_file),
+        Task(partial(written, first, "a"), first.is_file),
+    ]
+    assert do_all(tasks, jobs)
+    assert (first.read_text(), second.read_text()) == ("a", "b")
+    written(first, "done before")
+    failing = Task(partial(written, first, "c"), never.is_file)
+    later = Task(partial(written, third, "d"), third.is_file, never.is_file)
+    assert not do_all([tasks[0], failing, later], jobs)
+    assert first.read_text() == "c" and not third.exists()
+    assert not do_all([Task(partial(written, third, "e"), third.is_file)], jobs, deadline=0.0)
+    assert not third.exists()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_comparison_trains_stops_resumes_and_reports(tmp_path, jobs: int):
+def test_a_comparison_trains_stops_resumes_and_reports(tmp_path):
     options = Options(tmp_path, get_preset("debug", ["stages.*.steps=2"]), count=2, steps=1)
     runs = plan(options.preset).runs
     assert not compare(options, minutes=0.02)
     trained = [run.name for run in runs if is_trained(options, run)]
     assert len(trained) < len(runs)
-    assert compare(options, jobs=jobs)
+    assert compare(options)
     assert all(is_trained(options, run) for run in runs)
     assert not list(tmp_path.glob("runs/*/checkpoints"))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("scores/*/scores.json")}
