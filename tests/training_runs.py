@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import HuggingFaceStorageReader
+from torch.nn.parallel import DistributedDataParallel
 
 from instruct_imagen.presets import Preset, get_preset
 from instruct_imagen.training.checkpoint import TENSORS, list_checkpoints
@@ -117,6 +119,11 @@ def _train(run: Run, rank: int, num_processes: int, port: int) -> None:
         def _report(self) -> None:
             if run.report:
                 super()._report()
+
+        def _leave(self) -> None:
+            super()._leave()
+            # The last holder of Gloo's group must not be a network: freeing both waits, now and then, for ever.
+            assert not any(isinstance(thing, DistributedDataParallel) for thing in gc.get_objects())
 
     Watched(run.preset, run.out, seed=3, resume=run.resume).run(run.max_steps)
     if torch.distributed.is_initialized():

@@ -142,7 +142,7 @@ class Trainer:
                 if not self._run_stage(limits):
                     break
                 self._finish_stage()
-        self.processes.accelerator.end_training()
+        self._leave()
         return self.position
 
     def _resume(self) -> bool:
@@ -309,6 +309,15 @@ class Trainer:
         accelerator.log(report.values, step=step)
         show_picture(accelerator, "samples", report.sheet, step)
         self.processes.wait()
+
+    def _leave(self) -> None:
+        """Ends trackers and the group of processes.
+
+        What spreads the network goes first. Were it the last to hold the group, it would wait, with the interpreter
+        locked, for a thread of Gloo that may be waiting for the interpreter.
+        """
+        vars(self).pop("module", None)
+        self.processes.accelerator.end_training()
 
     @contextmanager
     def _catch_signals(self) -> Iterator[None]:
