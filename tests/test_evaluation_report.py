@@ -144,10 +144,14 @@ def test_a_comparison_trains_stops_resumes_and_reports(tmp_path):
     assert compare(options)
     assert all(is_trained(options, run) for run in runs)
     assert not list(tmp_path.glob("runs/*/checkpoints"))
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("scores/*/scores.json")}
-    assert len(before) == len(METHODS)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("scores/**/*.json")}
+    assert len([path for path in before if path.name == "scores.json"]) == len(METHODS)
     assert compare(options)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("scores/*/scores.json")} == before
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("scores/**/*.json")} == before
+    lost = tmp_path / "scores/instruct/tasks/zero_shot/multi_subject.json"
+    lost.unlink()
+    assert compare(options)
+    assert lost.is_file() and {path for path in before if path.stat().st_mtime_ns != before[path]} == {lost}
     assert main([str(tmp_path), "--pack", "builtin"]) == 0
     assert "Trainings" in (tmp_path / "report.md").read_text()
 

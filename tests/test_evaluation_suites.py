@@ -15,7 +15,7 @@ from instruct_imagen.evaluation.bootstrap import difference_interval, mean_inter
 from instruct_imagen.evaluation.cases import suite_cases
 from instruct_imagen.evaluation.judges.style import StyleJudge
 from instruct_imagen.evaluation.judging import Judges
-from instruct_imagen.evaluation.runner import print_scores, run_suite
+from instruct_imagen.evaluation.runner import Drawn, print_scores, run_suite, run_suites
 from instruct_imagen.evaluation.suites import SUITES, EvaluationError, get_suite
 from instruct_imagen.world import GENERIC_WORDS, glyph_split, style_phrases, style_split
 
@@ -169,6 +169,20 @@ def test_scores_and_pictures_are_written(builtin_pack, tmp_path):
     first = suite_cases(QUICK.task("edge"), suite, builtin_pack)[0]
     assert np.array_equal(np.asarray(Image.open(tmp_path / "images/edge/0.png")), first.truth)
     assert {path.name for path in tmp_path.glob("*.png")} == {"contact_edge.png", "contact_text.png"}
+
+
+def test_an_interrupted_evaluation_keeps_the_tasks_that_are_done(builtin_pack, tmp_path):
+    suite = small(3, "edge", "text")
+    truth = Drawn(Truth(suite, builtin_pack))
+
+    def interrupted(task, cases):
+        if task.name == "text":
+            raise KeyboardInterrupt
+        return truth(task, cases)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_suites((suite,), interrupted, builtin_pack, tmp_path, progress=False)
+    assert list(json.loads((tmp_path / "scores.json").read_text())["quick"]) == ["edge"]
 
 
 def test_wrong_generators_and_suites_are_refused(builtin_pack, tmp_path):

@@ -3,9 +3,11 @@
     python -m instruct_imagen.evaluation.ablations --out ablations --preset micro [--minutes 120] [--jobs 2]
 
 OUT gets `ablations.json` (preset, seed, and how far each run is), `runs/NAME/` (training logs and the pipeline) and
-`scores/METHOD/` (what `evaluate` writes). A run that was stopped resumes from its checkpoint, a method that was not
-evaluated to its end is evaluated anew. With several jobs, runs whose parents are trained, and then methods, are taken
-at the same time by processes of their own. `python -m instruct_imagen.evaluation.report OUT` then writes the report.
+`scores/METHOD/` (what `evaluate` writes, and in `tasks/` the scores of each task that is done). A run that was stopped
+resumes from its checkpoint, an evaluation goes on with the tasks and methods that are left. With several jobs, runs
+whose parents are trained, and then tasks, are taken at the same time by processes of their own. Methods are evaluated
+task by task, since ceiling, floor and copies are the same for all. `python -m instruct_imagen.evaluation.report OUT`
+then writes the report.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import multiprocessing
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,13 +39,15 @@ from ..training.checkpoint import TRAINING_FILE, CheckpointError, list_checkpoin
 from ..training.monitor import export_pipeline
 from ..training.trainer import Trainer
 from ..world import load_pack
-from .cases import Case
+from .cases import SuiteCase, suite_cases
 from .methods import MANIFEST_FILE, RUNS_FOLDER, SCORES_FOLDER, Method, Plan, Run, plan
 from .model import PipelineGenerator, counted
-from .runner import SCORES_FILE, Drawn, Evaluator, run_suites
-from .suites import EvaluationError, SuiteTask, get_suites
+from .results import Results
+from .runner import SCORES_FILE, Drawn, Evaluator, write_scores
+from .suites import EvaluationError, Suite, SuiteTask, get_suites
 
 logger = logging.getLogger(__name__)
+TASKS_FOLDER = "tasks"
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,10 @@ class Options:
     def model_folder(self, run: str) -> Path:
         """Where its pipeline is when it is trained."""
         return self.run_folder(run) / "pipeline"
+
+    def scores_folder(self, method: Method) -> Path:
+        """What a method has reached."""
+        return self.out / SCORES_FOLDER / method.name
 
 
 def check_manifest(options: Options) -> None:
@@ -105,23 +114,24 @@ def _manifest(options: Options) -> dict[str, Any]:
     }
 
 
-def _note(options: Options, run: Run) -> None:
-    """Writes into the manifest how far a run is."""
-    folder = options.run_folder(run.name)
-    if is_trained(options, run):
-        state, (position, _) = "complete", read_position(options.model_folder(run.name), TRAINING_FILE)
-    elif checkpoints := list_checkpoints(folder / "checkpoints"):
-        position, _ = read_position(checkpoints[0])
-        state = run.preset.stages[position.stage_index].stage
-    else:
-        return
+def _note(options: Options, what: Plan) -> None:
+    """Writes into the manifest how far each run is."""
     path = options.out / MANIFEST_FILE
     content = json.loads(path.read_text(encoding="utf-8"))
-    content["runs"][run.name] = {"state": state, "steps": position.total_steps, "seconds": round(position.seconds)}
+    for run in what.runs:
+        if is_trained(options, run):
+            state, (position, _) = "complete", read_position(options.model_folder(run.name), TRAINING_FILE)
+        elif checkpoints := list_checkpoints(options.run_folder(run.name) / "checkpoints"):
+            position, _ = read_position(checkpoints[0])
+            state = run.preset.stages[position.stage_index].stage
+        else:
+            continue
+        content["runs"][run.name] = {"state": state, "steps": position.total_steps, "seconds": round(position.seconds)}
     _write_json(path, content)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    make_folder(path.parent)
     write_atomically(path, lambda partial: partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8"))
 
 
@@ -165,39 +175,82 @@ def _converted(model: Path, preset: Preset, out: Path) -> Path:
     return start
 
 
-@dataclass
-class MethodPictures:
-    """Draws each task with the model that a method has for it: a `PictureSource`."""
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated in one go: the tasks of one stream of instructions, for all methods.
+
+    Attributes:
+        options, what: of the comparison.
+        tasks: with their suites; of one stream, so that they share ceiling, floor and copies.
+    """
 
     options: Options
-    method: Method
-    _loaded: dict[str, Drawn] = field(default_factory=dict)
+    what: Plan
+    tasks: tuple[tuple[Suite, SuiteTask], ...]
 
-    def __call__(self, task: SuiteTask, cases: Sequence[Case]) -> list[np.ndarray]:
-        """One picture a case."""
-        run = self.method.run_for(task.name)
-        if run not in self._loaded:
-            hide_loading_bars()
-            pipeline = InstructImagenPipeline.from_pretrained(self.options.model_folder(run))
-            pipeline.set_progress_bar_config(disable=True)
-            self._loaded = {run: Drawn(PipelineGenerator(pipeline, self.options.steps, self.options.guidance_scale))}
-        return self._loaded[run](task, cases)
+    def is_done(self) -> bool:
+        """Whether every method has been evaluated on every task that is asked of it."""
+        return not list(self._missing())
+
+    def run(self, minutes: float | None = None) -> None:
+        """Evaluates what is missing, as long as there is time."""
+        deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        pack = load_pack(self.options.preset.pack).prepare()
+        evaluator = Evaluator(pack)
+        for suite, task, method in self._missing():
+            if time.monotonic() >= deadline:
+                break
+            templates = RAW if self._is_raw(method) else None
+            cases = suite_cases(task, suite, pack, templates)
+            folder = self.options.scores_folder(method)
+            score = evaluator.evaluate(suite, task, cases, self._draw(method, task, cases), folder)
+            logger.info("%s/%s, %s: %.3f", suite.name, task.name, method.name, score["figure"])
+            _write_json(_task_file(folder, suite, task), score)
+
+    def _missing(self) -> Iterator[tuple[Suite, SuiteTask, Method]]:
+        for suite, task in self.tasks:
+            for method in self.what.methods:
+                done = _task_file(self.options.scores_folder(method), suite, task)
+                if suite.name in method.suites and not done.is_file():
+                    yield suite, task, method
+
+    def _is_raw(self, method: Method) -> bool:
+        presets = {run.name: run.preset for run in self.what.runs}
+        return all(presets[run].data.num_templates == RAW for run in method.runs.values())
+
+    def _draw(self, method: Method, task: SuiteTask, cases: Sequence[SuiteCase]) -> list[np.ndarray]:
+        hide_loading_bars()
+        pipeline = InstructImagenPipeline.from_pretrained(self.options.model_folder(method.run_for(task.name)))
+        pipeline.set_progress_bar_config(disable=True)
+        return Drawn(PipelineGenerator(pipeline, self.options.steps, self.options.guidance_scale))(task, cases)
 
 
-def evaluate_method(options: Options, method: Method, what: Plan) -> None:
-    """Evaluates a method."""
-    logger.info("evaluating %s", method.name)
-    presets = {run.name: run.preset for run in what.runs}
-    raw = all(presets[run].data.num_templates == RAW for run in method.runs.values())
-    pack = load_pack(options.preset.pack).prepare()
-    run_suites(
-        counted(get_suites(*method.suites), options.count),
-        MethodPictures(options, method),
-        pack,
-        options.out / SCORES_FOLDER / method.name,
-        num_templates=RAW if raw else None,
-        evaluator=Evaluator(pack),
-    )
+def _task_file(folder: Path, suite: Suite, task: SuiteTask) -> Path:
+    return folder / TASKS_FOLDER / suite.name / f"{task.name}.json"
+
+
+def evaluations(options: Options, what: Plan) -> list[Evaluation]:
+    """All that is to be evaluated, in the order of the suites."""
+    names = dict.fromkeys(name for method in what.methods for name in method.suites)
+    streams: dict[tuple[int, str], list[tuple[Suite, SuiteTask]]] = {}
+    for suite in counted(get_suites(*names), options.count):
+        for task in suite.tasks:
+            streams.setdefault((suite.seed, task.stream or task.name), []).append((suite, task))
+    return [Evaluation(options, what, tuple(tasks)) for tasks in streams.values()]
+
+
+def _collect(options: Options, what: Plan) -> None:
+    """Writes each method's `scores.json`, where tasks have been evaluated that it lacks."""
+    suites = [(suite, task) for part in evaluations(options, what) for suite, task in part.tasks]
+    for method in what.methods:
+        folder = options.scores_folder(method)
+        scores: dict[str, dict[str, Any]] = {}
+        for suite, task in suites:
+            file = _task_file(folder, suite, task)
+            if file.is_file():
+                scores.setdefault(suite.name, {})[task.name] = json.loads(file.read_text(encoding="utf-8"))
+        if scores and (not (folder / SCORES_FILE).is_file() or Results.read(folder).scores != scores):
+            write_scores(scores, folder)
 
 
 @dataclass(frozen=True)
@@ -267,8 +320,9 @@ def compare(options: Options, minutes: float | None = None, jobs: int = 1) -> bo
 
     Args:
         options: what to compare.
-        minutes: after which training stops, with a checkpoint; None goes on to the end.
-        jobs: runs trained, and methods evaluated, at the same time.
+        minutes: after which training stops with a checkpoint, or evaluation after the task and method under way; None
+            goes on to the end.
+        jobs: runs trained, and tasks evaluated, at the same time.
 
     Raises:
         EvaluationError: see `check_manifest` and `plan`.
@@ -281,19 +335,16 @@ def compare(options: Options, minutes: float | None = None, jobs: int = 1) -> bo
         Task(partial(train_run, options, run), trained[run.name], trained.get(run.parent, lambda: True))
         for run in what.runs
     ]
-    evaluations = [
-        Task(
-            partial(evaluate_method, options, method, what),
-            (options.out / SCORES_FOLDER / method.name / SCORES_FILE).is_file,
-        )
-        for method in what.methods
-    ]
     try:
         done = do_all(trainings, jobs, deadline)
     finally:
-        for run in what.runs:
-            _note(options, run)
-    return done and do_all(evaluations, jobs)
+        _note(options, what)
+    if not done:
+        return False
+    try:
+        return do_all([Task(part.run, part.is_done) for part in evaluations(options, what)], jobs, deadline)
+    finally:
+        _collect(options, what)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -305,7 +356,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--preset", default="micro", metavar="NAME", help="%(default)s; nano or larger on a GPU")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a preset field")
     parser.add_argument("--seed", type=natural, default=0)
-    parser.add_argument("--minutes", type=positive_number, metavar="M", help="stop training after so many minutes")
+    parser.add_argument("--minutes", type=positive_number, metavar="M", help="stop after so many minutes")
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="at the same time (%(default)s)")
     parser.add_argument("--count", type=several, metavar="N", help="instructions per task (the suites' own)")
     parser.add_argument("--steps", type=positive, default=DEFAULT_STEPS, help="denoising steps (%(default)s)")

@@ -22,7 +22,8 @@ BASE, STAGE_1 = "base", "stage1"
 INSTRUCT = "instruct"  # the paper's own model among the methods
 MANIFEST_FILE, RUNS_FOLDER, SCORES_FOLDER = "ablations.json", "runs", "scores"
 SINGLE_TASKS = tuple(task.name for task in get_suite("in_domain").tasks)
-_SUITES = ("in_domain", "zero_shot", "three_conditions", "held_out_wording")
+_SUITES = ("in_domain", "zero_shot", "three_conditions")
+_SUITES_OF_WORDING = (*_SUITES, "held_out_wording")  # of methods that differ in the wordings that training saw
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,10 @@ METHODS: Mapping[str, Method] = {
         ),
         Method("multi_task", "multi-task, no instructions", {"": "multi_task"}),
         Method("instruct_without_stage1", "instruct, without stage 1", {"": "instruct_without_stage1"}),
-        Method(INSTRUCT, "instruct, with stage 1", {"": INSTRUCT}),
+        Method(INSTRUCT, "instruct, with stage 1", {"": INSTRUCT}, _SUITES_OF_WORDING),
         Method("instruct_middle", "context attention in the middle block only", {"": "instruct_middle"}),
-        Method("templates_10", "10 templates a task", {"": "templates_10"}),
-        Method("templates_1", "1 template a task", {"": "templates_1"}),
+        Method("templates_10", "10 templates a task", {"": "templates_10"}, _SUITES_OF_WORDING),
+        Method("templates_1", "1 template a task", {"": "templates_1"}, _SUITES_OF_WORDING),
     )
 }
 

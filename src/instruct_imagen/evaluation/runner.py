@@ -173,7 +173,7 @@ def run_suites(
             scores[suite.name][task.name] = score
             if progress:
                 print(f"{suite.name}/{task.name}: {score['figure']:.3f}", file=sys.stderr, flush=True)
-    write_scores(scores, out)
+            write_scores(scores, out)  # so that what is done stays, whatever ends the evaluation
     return scores
 
 
