@@ -4,8 +4,9 @@
 #
 #   runs/ship.sh BASE [SECOND] [NAME]       e.g. runs/ship.sh train/nano train/nano-sr instruct-imagen-nano
 #
-# BASE and SECOND are folders of runs; SECOND may be "" for a base model alone. NOISE_LEVEL sets the default of sampling,
-# MEASURED names a super_resolution.json for the card. Refuses more than 64 MiB.
+# BASE and SECOND are folders of runs; SECOND may be "" for a base model alone. NOISE_LEVEL sets the default of sampling
+# where it is to be another than the preset's, MEASURED names a super_resolution.json for the card. Refuses more than 64
+# MiB.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 base=${1:?folder of the base model\'s run}

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from instruct_imagen.model import build_unet
-from instruct_imagen.presets import get_preset
+from instruct_imagen.presets import LowResolutionConfig, get_preset
 from instruct_imagen.training.transplant import can_begin_with, resample_patches, transplanted
 
 MODEL = get_preset("debug").model
@@ -108,3 +108,9 @@ def test_other_models_are_no_beginning():
     assert not can_begin_with(MODEL, replace(wider, time_dim=4 * MODEL.channels[0]))
     with pytest.raises(ValueError, match="no whole ratio"):
         resample_patches({}, 8, 3)
+
+
+def test_super_resolutions_differ_in_training_not_in_how_they_are_drawn_with():
+    network = replace(MODEL, size_px=64, low_res=LowResolutionConfig(32))
+    assert can_begin_with(replace(network, low_res=LowResolutionConfig(32, noise_level=0.0)), network)
+    assert not can_begin_with(replace(network, low_res=LowResolutionConfig(32, max_noise_level=1.0)), network)

@@ -58,7 +58,7 @@ class LowResolutionConfig:
     Attributes:
         size_px: side of the small picture, which is the base model's.
         max_noise_level: of the augmentation in training, where levels are drawn from 0 up to it.
-        noise_level: of the augmentation in sampling, saved with the model.
+        noise_level: of the augmentation in sampling, saved with the model; networks may differ in it and be the same.
         max_blur_px: in training half of the small pictures are blurred by up to so much (standard deviation in their
             own pixels), as a base model's pictures are; 0: none.
         residual: predict what the enlarged small picture lacks, see `SuperResolutionUNet`.
@@ -66,7 +66,7 @@ class LowResolutionConfig:
 
     size_px: int = 32
     max_noise_level: float = 0.5
-    noise_level: float = 0.1
+    noise_level: float = field(default=0.1, compare=False)
     max_blur_px: float = 0.0
     residual: bool = True
 
@@ -348,7 +348,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "nano-sr": Preset(
         "nano-sr",
-        ModelConfig(128, 4, (64, 192), (1, 1), 32, time_dim=768, low_res=LowResolutionConfig(32)),
+        ModelConfig(128, 4, (64, 192), (1, 1), 32, time_dim=768, low_res=LowResolutionConfig(32, noise_level=0.0)),
         _super_resolution(
             12_000,
             batch_size=8,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import textwrap
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..sheet import tile
+from ..sheet import tile, wrapped
 from .bootstrap import mean_interval
 from .cases import SuiteCase
 from .results import Results
@@ -113,11 +112,11 @@ def picture_grid(cases: Sequence[SuiteCase], results: Sequence[Results], task: s
     grid = Image.new("RGB", (_TEXT_PX + len(heads) * step, top + len(cases) * step), "white")
     draw, font = ImageDraw.Draw(grid), ImageFont.load_default(11)
     for k, head in enumerate(heads):
-        for row, words in enumerate(textwrap.wrap(head, 17)[:4]):
+        for row, words in enumerate(wrapped(head, font, _TILE_PX)[:4]):
             draw.text((_TEXT_PX + k * step, 2 + 12 * row), words, fill="#205080", font=font)
     for row, case in enumerate(cases):
         y = top + row * step
-        for number, words in enumerate(textwrap.wrap(case.instruction.text, 50)[:7]):
+        for number, words in enumerate(wrapped(case.instruction.text, font, _TEXT_PX - 4)[:7]):
             draw.text((4, y + 13 * number), words, fill="black", font=font)
         pictures: list[Image.Image | None] = [reference.image for reference in case.instruction.references]
         pictures += [None] * (columns - len(pictures))
