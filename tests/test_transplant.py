@@ -20,6 +20,15 @@ def predict(unet, sample: torch.Tensor) -> torch.Tensor:
         return unet(sample, torch.tensor([3, 700]), text, cache)
 
 
+def predict_with_references(unet) -> torch.Tensor:
+    noise = torch.Generator().manual_seed(1)
+    text, mask = torch.randn(2, 3, MODEL.text.dim, generator=noise), torch.ones(2, 3, dtype=torch.bool)
+    sample, references = torch.randn(2, 2, 3, 32, 32, generator=noise)
+    context = unet.encode_context(references, text, mask)[:, None]
+    cache = unet.project(text, mask, context, torch.ones(2, 1, dtype=torch.bool))
+    return unet(sample, torch.tensor([3, 700]), text, cache)
+
+
 @pytest.mark.parametrize(("old", "new"), [(8, 4), (8, 2), (4, 8), (4, 4)])
 def test_a_resampled_model_does_the_same_between_two_resizings(old: int, new: int):
     torch.manual_seed(0)
@@ -65,16 +74,8 @@ def test_a_deeper_model_begins_as_the_same_function_and_can_learn():
     for processor in (p for _, p in trained.context_layers):
         torch.nn.init.normal_(processor.to_out_context.weight)
     deeper.load_state_dict(transplanted(trained.state_dict(), old, new, deeper.state_dict()))
-    text, mask = torch.randn(2, 3, MODEL.text.dim), torch.ones(2, 3, dtype=torch.bool)
-    sample, references = torch.randn(2, 3, 32, 32), torch.randn(2, 3, 32, 32)
-
-    def drawn(unet) -> torch.Tensor:
-        context = unet.encode_context(references, text, mask)[:, None]
-        cache = unet.project(text, mask, context, torch.ones(2, 1, dtype=torch.bool))
-        return unet(sample, torch.tensor([3, 700]), text, cache)
-
-    after = drawn(deeper)
-    torch.testing.assert_close(after, drawn(trained), atol=1e-5, rtol=1e-4)
+    after = predict_with_references(deeper)
+    torch.testing.assert_close(after, predict_with_references(trained), atol=1e-5, rtol=1e-4)
     after.square().mean().backward()
     added = {name: p for name, p in deeper.named_parameters() if not torch.any(p)}
     weights = [name for name in added if name.endswith(("conv2.weight", "to_out.0.weight"))]
@@ -108,6 +109,23 @@ def test_other_models_are_no_beginning():
     assert not can_begin_with(MODEL, replace(wider, time_dim=4 * MODEL.channels[0]))
     with pytest.raises(ValueError, match="no whole ratio"):
         resample_patches({}, 8, 3)
+
+
+def test_context_attention_moves_to_other_places():
+    torch.manual_seed(0)
+    everywhere, middle = replace(MODEL, context_places="all"), replace(MODEL, context_places="middle")
+    trained = build_unet(middle).eval()
+    for processor in (p for _, p in trained.context_layers if p.reads_context):
+        torch.nn.init.normal_(processor.to_out_context.weight)
+    further, back = build_unet(everywhere).eval(), build_unet(middle).eval()
+    assert can_begin_with(everywhere, middle) and can_begin_with(middle, everywhere)
+    assert not can_begin_with(replace(everywhere, head_dim=8), middle)
+    further.load_state_dict(transplanted(trained.state_dict(), middle, everywhere, further.state_dict()))
+    back.load_state_dict(transplanted(further.state_dict(), everywhere, middle, back.state_dict()))
+    expected = predict_with_references(trained)
+    assert torch.equal(predict_with_references(further), expected)
+    assert torch.equal(predict_with_references(back), expected)
+    assert all(torch.equal(back.state_dict()[name], tensor) for name, tensor in trained.state_dict().items())
 
 
 def test_super_resolutions_differ_in_training_not_in_how_they_are_drawn_with():

@@ -32,11 +32,9 @@ from ..arguments import natural, positive, positive_number, several
 from ..data.world_tasks import RAW
 from ..errors import UserError
 from ..files import make_folder, write_atomically
-from ..model import build_model
 from ..pipeline import DEFAULT_STEPS, InstructImagenPipeline, hide_loading_bars
 from ..presets import Preset, get_preset, preset_to_dict
 from ..training.checkpoint import TRAINING_FILE, CheckpointError, list_checkpoints, read_position
-from ..training.monitor import export_pipeline
 from ..training.trainer import Trainer
 from ..world import load_pack
 from .cases import SuiteCase, suite_cases
@@ -149,30 +147,9 @@ def train_run(options: Options, run: Run, minutes: float | None = None) -> None:
     logger.info("training %s", run.name)
     folder = options.run_folder(run.name)
     parent = options.model_folder(run.parent) if run.parent else None
-    if parent is not None and run.converted:
-        parent = _converted(parent, run.preset, folder / "start")
     position = Trainer(run.preset, folder, options.seed, resume=True, init=parent).run(max_minutes=minutes)
     if position.stage_index == len(run.preset.stages):
         shutil.rmtree(folder / "checkpoints")
-        shutil.rmtree(folder / "start", ignore_errors=True)
-
-
-def _converted(model: Path, preset: Preset, out: Path) -> Path:
-    """A model with other places of context attention: all weights that both have, the rest as at the start."""
-    start = out / "pipeline"
-    if start.is_dir():
-        return start
-    hide_loading_bars()
-    pipeline = InstructImagenPipeline.from_pretrained(model)
-    position, _ = read_position(model, TRAINING_FILE)
-    parts = build_model(preset.built, pipeline.tokenizer)
-    own = parts.unet.state_dict()
-    kept = {name: value for name, value in pipeline.unet.state_dict().items() if name in own}
-    parts.unet.load_state_dict({**own, **kept})
-    parts.text_encoder.load_state_dict(pipeline.text_encoder.state_dict())
-    make_folder(out)
-    export_pipeline(parts, out, position, preset)
-    return start
 
 
 @dataclass(frozen=True)

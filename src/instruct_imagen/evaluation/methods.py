@@ -34,13 +34,11 @@ class Run:
         name: its folder.
         preset: with the stages up to its last, the earlier ones having been trained by `parent`.
         parent: run that it goes on from; empty for the first.
-        converted: whether the parent's model first gets this preset's places of context attention.
     """
 
     name: str
     preset: Preset
     parent: str = ""
-    converted: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ def plan(preset: Preset) -> Plan:
         Run("instruct_without_stage1", stages(pretrain, longer), BASE),
         Run(STAGE_1, stages(pretrain, stage1), BASE),
         Run(INSTRUCT, preset, STAGE_1),
-        Run("instruct_middle", middle, BASE, converted=True),
+        Run("instruct_middle", middle, BASE),
         *(Run(f"templates_{n}", stages(*preset.stages, data=DataRecipe(num_templates=n)), STAGE_1) for n in (10, 1)),
     ]
     share = replace(longer, steps=max(1, longer.steps // len(SINGLE_TASKS)))

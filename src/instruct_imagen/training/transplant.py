@@ -1,4 +1,4 @@
-"""Weights of one model as the beginning of another: other pixels in a patch, further levels, or further blocks.
+"""Weights of one model as the beginning of another: other patches, further levels or blocks, context read elsewhere.
 
 Only the first and the last convolution know how many pixels a patch has. With them resampled, a model at half the
 size does with a picture what the larger one does with that picture enlarged, and draws the larger one's picture
@@ -7,7 +7,8 @@ reduced; training then only has to learn the other noise: pixels that were avera
 A model with finer levels around the old one's keeps what lies at the old ones, which is most of the weights, and
 learns the rest anew. It is no longer the same function, but soon a better one.
 
-A model with further residual blocks in its levels begins as the very same function: their last layers are zero.
+A model with further residual blocks in its levels begins as the very same function: their last layers are zero. One
+with context attention in further places does so, too; where it has less of it, what the references said there is gone.
 """
 
 from __future__ import annotations
@@ -36,10 +37,12 @@ def can_begin_with(new: ModelConfig, old: ModelConfig) -> bool:
     """Whether weights of `old` are a beginning for `new`; super-resolutions must not differ at all.
 
     Base models may differ in the pixels of a patch, and `new` may have further, finer levels, or more blocks in its
-    levels.
+    levels. Or they differ in the places of context attention, and in nothing else.
     """
     if old.low_res is not None or old == new:
         return old == new
+    if _differ_in_places(old, new):
+        return True
     num_levels = len(old.channels)
     if num_levels == len(new.layers_per_block) == len(old.layers_per_block):
         if any(more < less for more, less in zip(new.layers_per_block, old.layers_per_block, strict=True)):
@@ -69,6 +72,8 @@ def transplanted(
         old, new: see `can_begin_with`.
         fresh: state of a new one of `new`, for what `weights` cannot say.
     """
+    if _differ_in_places(old, new):
+        return {name: weights.get(name, tensor) for name, tensor in fresh.items()}
     if old.channels == new.channels:
         deeper = _deepened(weights, old.layers_per_block, new.layers_per_block, fresh)
         return resample_patches(deeper, old.patch_size, new.patch_size)
@@ -80,6 +85,10 @@ def transplanted(
             state[name] = source
     state[_TIME], state[_TIME_BIAS] = _refitted(weights[_TIME], weights[_TIME_BIAS], fresh[_TIME].shape[1])
     return state
+
+
+def _differ_in_places(old: ModelConfig, new: ModelConfig) -> bool:
+    return old != new and replace(old, context_places=new.context_places) == new
 
 
 def _name_before(name: str, num_added: int, num_levels: int) -> str | None:
