@@ -24,7 +24,7 @@ from ..world import (
     with_article,
 )
 
-MIN_CHANGED_SHARE = 0.01  # of the picture; less cannot be seen
+MIN_CHANGED_SHARE, MIN_KEPT_SHARE = 0.01, 0.02  # of the picture; less cannot be seen
 EDITS = ("replace", "remove", "add", "ground")
 _REPLACE = (
     "replace the {a} with {b}",
@@ -82,7 +82,7 @@ class WorldEdit:
 def draw_edit(
     sampler: SceneSampler, pack: GlyphPack, size_px: int, style: Style, rng: np.random.Generator
 ) -> WorldEdit:
-    """Draws an edit whose change can be seen.
+    """Draws an edit whose change can be seen, and what it leaves as it is, too.
 
     Args:
         sampler: of the scenes; its split holds for what is put in, too.
@@ -96,8 +96,11 @@ def draw_edit(
         words, before, after = _scenes(kind, sampler, pack, style, rng)
         source, target = render(before, pack, size_px), render(after, pack, size_px)
         changed = (source.image != target.image).any(axis=2)
-        if changed.mean() >= MIN_CHANGED_SHARE:
-            return WorldEdit(kind, words, before, after, source, target, _mask_around(changed, rng))
+        if changed.mean() < MIN_CHANGED_SHARE:
+            continue
+        mask = _mask_around(changed, rng)
+        if (~mask).mean() >= MIN_KEPT_SHARE:
+            return WorldEdit(kind, words, before, after, source, target, mask)
 
 
 def _scenes(
