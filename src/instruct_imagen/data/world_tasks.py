@@ -71,6 +71,7 @@ class WorldTasks:
         name_styles: whether a style reference's text may name the style.
         num_templates: how many of the wordings of each training task are used, the first ones in their file; all
             without a number. `RAW` asks without an instruction: the bare caption, then the pictures, without texts.
+        num_pictures: of each marker at most.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class WorldTasks:
         generic_share: float = GENERIC_SHARE,
         name_styles: bool = True,
         num_templates: int | None = None,
+        num_pictures: int | None = None,
     ):
         self.pack = pack
         self.size_px = size_px
@@ -93,6 +95,7 @@ class WorldTasks:
         self.generic_share = generic_share
         self.name_styles = name_styles
         self.num_templates = num_templates
+        self.num_pictures = num_pictures
 
     def build(self, task: str, rng: np.random.Generator, key: str) -> WorldExample:
         """One example of `task`, a name from `TRAINING_TASKS`, `FINE_TUNING_TASKS` or `COMBINATION_TASKS`."""
@@ -114,6 +117,7 @@ class WorldTasks:
         if task not in builders:
             raise ValueError(f"unknown task {task!r}; choose one of {', '.join(builders)}")
         draft = builders[task](rng)
+        draft = replace(draft, references=tuple(pairs[: self.num_pictures] for pairs in draft.references))
         picture = render(draft.scene, self.pack, self.size_px) if draft.picture is None else draft.picture
         instruction = _raw_instruction(draft) if self.num_templates == RAW else self._instruction(task, draft, rng)
         example = Example(instruction, as_image(picture.image), task, key, picture.mask)

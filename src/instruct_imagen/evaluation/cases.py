@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ..data.world_tasks import WorldExample, WorldTasks
+from ..data.world_tasks import RAW, WorldExample, WorldTasks
 from ..instruction import Instruction
 from ..world import (
     STYLE_NAMES,
@@ -117,14 +118,15 @@ def suite_cases(task: SuiteTask, suite: Suite, pack: GlyphPack, num_templates: i
         task: one of the suite's tasks.
         suite: gives the number of cases and the seed.
         pack: the glyphs; another pack gives other scenes.
-        num_templates: 0 (`RAW`) asks without instructions, for a model that was trained so.
+        num_templates: 0 (`RAW`) asks for the very same pictures without instructions, for a model that was trained so.
     """
-    builder = _builder(task, pack, num_templates)
+    builder = _builder(task, pack)
+    raw = _builder(task, pack, RAW) if num_templates == RAW else None
     stream = zlib.crc32((task.stream or task.name).encode())
-    return [_case(task, builder, (suite.seed, stream, index), index) for index in range(suite.num_per_task)]
+    return [_case(task, builder, raw, (suite.seed, stream, index), index) for index in range(suite.num_per_task)]
 
 
-def _builder(task: SuiteTask, pack: GlyphPack, num_templates: int | None) -> WorldTasks:
+def _builder(task: SuiteTask, pack: GlyphPack, num_templates: int | None = None) -> WorldTasks:
     builder = WorldTasks(
         pack,
         "held_out",
@@ -133,6 +135,7 @@ def _builder(task: SuiteTask, pack: GlyphPack, num_templates: int | None) -> Wor
         generic_share=task.generic_share,
         name_styles=False,
         num_templates=num_templates,
+        num_pictures=1 if task.judge is not None and task.task == "subject" else None,
     )
     styles = () if task.styles is None else styles_of(STYLE_NAMES, task.styles)
     # "held_out" is the split that may show everything.
@@ -143,18 +146,27 @@ def _builder(task: SuiteTask, pack: GlyphPack, num_templates: int | None) -> Wor
     return builder
 
 
-def _case(task: SuiteTask, builder: WorldTasks, seed: tuple[int, int, int], index: int) -> SuiteCase:
+def _case(
+    task: SuiteTask, builder: WorldTasks, raw: WorldTasks | None, seed: tuple[int, int, int], index: int
+) -> SuiteCase:
+    """One case; `raw` asks for it without an instruction, once `builder` has found a scene that can be judged."""
     rng = np.random.default_rng(seed)
     key = f"{task.name}/{index}"
-    world = builder.build(task.task, rng, key)
-    while not _readable(task, world):
+    while True:
+        before = rng.bit_generator.state
         world = builder.build(task.task, rng, key)
+        if _readable(task, world):
+            break
+    marker = _CONTROL_MARKERS.get(task.task, 1)
+    controls = [place for place, found in enumerate(world.example.instruction.references) if found.marker == marker]
+    if raw is not None:
+        again = np.random.default_rng()
+        again.bit_generator.state = before
+        world = raw.build(task.task, again, key)
     if task.judge is None:  # whatever the sentence, the same candidates and the same noise
         rng = np.random.default_rng((*seed, 1))
-    elif task.task == "subject":
-        world = _with_one_reference(world)
     if "edge" in (task.judge, world.control):
-        world = _with_whole_edges(world, _CONTROL_MARKERS.get(task.task, 1))
+        world = _with_whole_edges(world, controls)
     return SuiteCase(key, world, _candidates(task, builder, world, rng), int(rng.integers(2**31)))
 
 
@@ -194,20 +206,13 @@ def _readable(task: SuiteTask, world: WorldExample) -> bool:
     return task.task == "edit" or scene.relation in (None, *READABLE_RELATIONS)
 
 
-def _with_one_reference(world: WorldExample) -> WorldExample:
-    """Keeps the first picture of the subject alone."""
-    instruction = world.example.instruction
-    kept = Instruction(instruction.text, instruction.references[:1])
-    return replace(world, example=replace(world.example, instruction=kept))
-
-
-def _with_whole_edges(world: WorldExample, marker: int) -> WorldExample:
-    """Replaces the edge reference by all edges, one pixel wide and without gaps."""
+def _with_whole_edges(world: WorldExample, places: Sequence[int]) -> WorldExample:
+    """Replaces the references in these places by all edges, one pixel wide and without gaps."""
     instruction = world.example.instruction
     edges = Image.fromarray(edge_map(world.picture, "full"))
     references = tuple(
-        replace(reference, image=edges) if reference.marker == marker else reference
-        for reference in instruction.references
+        replace(reference, image=edges) if place in places else reference
+        for place, reference in enumerate(instruction.references)
     )
     exact = Instruction(instruction.text, references)
     return replace(world, example=replace(world.example, instruction=exact))
