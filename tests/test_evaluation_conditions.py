@@ -73,6 +73,8 @@ def test_names_stand_for_suites_and_tasks():
     ]
     names = [task.name for suite in get_suites(ALL) for task in suite.tasks]
     assert len(names) == len(set(names)) == 24
+    with pytest.raises(EvaluationError, match="one by one"):
+        get_suites("quick", "in_domain")
     for wrong in ("fast", "quick/depth", "in_domain/quick"):
         with pytest.raises(EvaluationError, match="depth|mask"):
             get_suites(wrong)

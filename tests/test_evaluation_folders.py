@@ -77,16 +77,19 @@ def test_pictures_of_any_system_are_found_and_missing_ones_named(builtin_pack, t
     task = suites[0].tasks[0]
     cases = suite_cases(task, suites[0], builtin_pack)
     (tmp_path / "text").mkdir()
-    Image.new("L", (40, 30), 7).save(tmp_path / "text" / "0.jpg")
-    Image.new("RGBA", (50, 50), (9, 9, 9, 255)).save(tmp_path / "text_1.webp", lossless=True)
+    Image.new("L", (90, 70), 7).save(tmp_path / "text" / "0.jpg")
+    Image.new("RGBA", (80, 80), (9, 9, 9, 255)).save(tmp_path / "text_1.webp", lossless=True)
     with pytest.raises(EvaluationError, match="1 of 3 pictures of text, first that of text/2"):
         FolderPictures(tmp_path)(task, cases)
     (tmp_path / "text" / "2.png").write_bytes(b"no picture")
     with pytest.raises(EvaluationError, match="cannot be judged"):
         FolderPictures(tmp_path)(task, cases)
-    Image.new("RGB", (64, 64)).save(tmp_path / "text" / "2.png")
+    Image.new("RGB", (16, 16)).save(tmp_path / "text" / "2.png")
+    with pytest.raises(EvaluationError, match="text/2 has 16 pixels a side and others of its task 80"):
+        FolderPictures(tmp_path)(task, cases)
+    Image.new("RGB", (256, 256)).save(tmp_path / "text" / "2.png")
     found = FolderPictures(tmp_path)(task, cases)
-    assert {picture.shape for picture in found} == {(30, 30, 3)} and all(p.dtype == np.uint8 for p in found)
+    assert {picture.shape for picture in found} == {(70, 70, 3)} and all(p.dtype == np.uint8 for p in found)
 
 
 def test_models_without_instructions_are_asked_without(tmp_path):

@@ -12,9 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from instruct_imagen.data.recipe import TABLE_1
 from instruct_imagen.data.world_tasks import RAW
-from instruct_imagen.evaluation.ablations import Options, Task, check_manifest, compare, do_all, is_trained
+from instruct_imagen.evaluation.ablations import (
+    Options,
+    Task,
+    check_manifest,
+    compare,
+    do_all,
+    examples_seen,
+    is_trained,
+)
 from instruct_imagen.evaluation.bootstrap import average_difference_interval, average_interval, mean_interval
 from instruct_imagen.evaluation.claims import IN_DOMAIN, REWORDED, THREE_CONDITIONS, ZERO_SHOT, check_claims, outcome_of
 from instruct_imagen.evaluation.methods import METHODS, plan
@@ -68,21 +75,18 @@ def results(tmp_path):
 
 def test_budgets_are_equal():
     preset = get_preset("micro")
-    pretrain, stage1, stage2 = (stage.steps for stage in preset.stages)
     runs = {run.name: run for run in plan(preset).runs}
-    own = {name: sum(stage.steps for stage in run.preset.stages) for name, run in runs.items()}
-    total = pretrain + stage1 + stage2
-    methods = ("multi_task", "instruct_without_stage1", "instruct", "instruct_middle", "templates_10", "templates_1")
-    assert {own[name] for name in methods} == {total}
-    singles = [name for name in runs if name.startswith("single_")]
-    assert len(singles) == 8
-    assert sum(own[name] - pretrain for name in singles) == pytest.approx(total - pretrain, abs=8)
-    share = (stage1 + stage2) / len(singles)
-    behind = {entry.name for entry in TABLE_1 if entry.ratio * (stage1 + stage2) > share}
-    assert behind == {"text", "subject"}
-    assert total * preset.stages[0].batch_size >= 100_000
-    for run in runs.values():
-        assert run.parent == "" or run.parent in list(runs)[: list(runs).index(run.name)]
+    pretrain, stage1, stage2 = preset.stages
+    total = sum(stage.steps * stage.batch_size for stage in preset.stages)
+    assert examples_seen(preset.stages, sum(stage.steps for stage in preset.stages)) == total >= 100_000
+    assert examples_seen(preset.stages, pretrain.steps + 1) == pretrain.steps * pretrain.batch_size + stage1.batch_size
+    assert stage1.batch_size == stage2.batch_size, "one stage's steps are worth the other's"
+    for name, run in runs.items():
+        steps = sum(stage.steps for stage in run.preset.stages)
+        expected = {"base": pretrain.steps, "stage1": pretrain.steps + stage1.steps}
+        assert steps == expected.get(name, pretrain.steps + stage1.steps + stage2.steps), name
+        assert run.parent == "" or run.parent in list(runs)[: list(runs).index(name)]
+    assert len([name for name in runs if name.startswith("single_")]) == 8
 
 
 def test_methods_differ_in_what_they_are_named_for():
@@ -132,6 +136,18 @@ def test_tasks_wait_for_what_they_need_and_end_with_one_that_fails(tmp_path, job
     assert first.read_text() == "c" and not third.exists()
     assert not do_all([Task(partial(written, third, "e"), third.is_file)], jobs, deadline=0.0)
     assert not third.exists()
+
+
+def failing() -> None:
+    raise EvaluationError("the pack is missing")
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_ends_the_comparison(tmp_path, capfd):
+    never = tmp_path / "never"
+    with pytest.raises(EvaluationError, match="has failed"):
+        do_all([Task(failing, never.is_file)], jobs=2)
+    assert "ablations: the pack is missing" in capfd.readouterr().err
 
 
 @pytest.mark.slow
@@ -191,6 +207,7 @@ def test_claims_say_what_the_figures_say(results):
     gap = claims["“instruct, with stage 1” is ahead of “single-task models” on in-domain average"]
     assert gap.outcome == "holds" and gap.ours == pytest.approx(0.4) and "+0.40" in gap.sentence
     assert "+0.24" in gap.sentence and f"{0.4 / 0.24:.0%}" in gap.sentence
+    assert gap.sentence.endswith("and that it is as wide here holds.")
     middle = claims[
         "“instruct, with stage 1” is ahead of “context attention in the middle block only” on in-domain average"
     ]

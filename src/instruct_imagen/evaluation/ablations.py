@@ -33,7 +33,7 @@ from ..data.world_tasks import RAW
 from ..errors import UserError
 from ..files import make_folder, write_atomically
 from ..pipeline import DEFAULT_STEPS, InstructImagenPipeline, hide_loading_bars
-from ..presets import Preset, get_preset, preset_to_dict
+from ..presets import Preset, StageConfig, get_preset, preset_to_dict
 from ..training.checkpoint import TRAINING_FILE, CheckpointError, list_checkpoints, read_position
 from ..training.trainer import Trainer
 from ..world import load_pack
@@ -124,8 +124,22 @@ def _note(options: Options, what: Plan) -> None:
             state = run.preset.stages[position.stage_index].stage
         else:
             continue
-        content["runs"][run.name] = {"state": state, "steps": position.total_steps, "seconds": round(position.seconds)}
+        content["runs"][run.name] = {
+            "state": state,
+            "steps": position.total_steps,
+            "examples": examples_seen(run.preset.stages, position.total_steps),
+            "seconds": round(position.seconds),
+        }
     _write_json(path, content)
+
+
+def examples_seen(stages: Sequence[StageConfig], steps: int) -> int:
+    """Examples that so many steps in all have shown, over the stages in their order."""
+    examples = 0
+    for stage in stages:
+        examples += min(steps, stage.steps) * stage.batch_size
+        steps -= min(steps, stage.steps)
+    return examples
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -250,6 +264,9 @@ def do_all(tasks: Sequence[Task], jobs: int, deadline: float | None = None) -> b
 
     With one job it is done in this process, otherwise each task has a process of its own. None is started after the
     deadline, or after one has ended without being done.
+
+    Raises:
+        EvaluationError: a process has failed; the others are stopped first.
     """
     waiting = [task for task in tasks if not task.is_done()]
     running: list[tuple[Task, Any]] = []
@@ -274,6 +291,8 @@ def do_all(tasks: Sequence[Task], jobs: int, deadline: float | None = None) -> b
                 process.join(0.2)
                 if not process.is_alive():
                     running.remove((task, process))
+                    if process.exitcode:
+                        raise EvaluationError("One of the jobs has failed; it has said above why.")
                     stopped = stopped or not task.is_done()
     finally:
         for _, process in running:
@@ -285,7 +304,11 @@ def do_all(tasks: Sequence[Task], jobs: int, deadline: float | None = None) -> b
 
 def _child(do: Callable[..., None], arguments: Mapping[str, float]) -> None:
     _log()
-    do(**arguments)
+    try:
+        do(**arguments)
+    except UserError as error:
+        print(f"ablations: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _log() -> None:

@@ -108,9 +108,13 @@ def _difference(first: Results, second: Results, tasks: Sequence[str], where: st
     interval = average_difference_interval([(first.o[task], second.o[task]) for task in tasks])
     outcome = outcome_of(interval)
     claim = f"“{first.title}” is ahead of “{second.title}” on {where}"
-    theirs = "" if paper is None else f"; in the paper the gap is {paper:+.2f}"
-    share = "" if not paper or outcome != "holds" else f", {ours / paper:.0%} of it here"
-    sentence = f"That {claim} {outcome}: O differs by {_signed(ours, interval)}{theirs}{share}."
+    theirs = ""
+    if paper is not None:
+        share = f", {ours / paper:.0%} of it here" if paper and outcome == "holds" else ""
+        theirs = (
+            f"; in the paper the gap is {paper:+.2f}{share}, and that it is as wide here {outcome_of(interval, paper)}"
+        )
+    sentence = f"That {claim} {outcome}: O differs by {_signed(ours, interval)}{theirs}."
     return Claim(claim, ours, interval, outcome, sentence)
 
 

@@ -29,6 +29,7 @@ from ..pictures import fit_square, load_image
 from ..rating.imagenhub import TRUTH, holds_references, reference_folder, write_lookup
 from ..world import GlyphPack
 from .cases import Case, SuiteCase, suite_cases
+from .pictures import JUDGE_SIZE_PX
 from .suites import EvaluationError, Suite, SuiteTask
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -59,10 +60,10 @@ class FolderPictures:
     folder: Path
 
     def __call__(self, task: SuiteTask, cases: Sequence[Case]) -> list[np.ndarray]:
-        """One picture a case, squares of one size.
+        """One picture a case, squares of one size: the smallest one's.
 
         Raises:
-            EvaluationError: one is missing or unreadable.
+            EvaluationError: one is missing or unreadable, or so small that it would spoil the others.
         """
         paths = [self._find(task, case.index) for case in cases]
         missing = [case.key for case, path in zip(cases, paths, strict=True) if path is None]
@@ -75,7 +76,14 @@ class FolderPictures:
             images = [load_image(path) for path in paths if path is not None]
         except InstructionError as error:
             raise EvaluationError(f"A picture of {task.name} cannot be judged: {error}") from error
-        side = min(min(image.size) for image in images)
+        sides = [min(image.size) for image in images]
+        side = min(sides)
+        if side < min(JUDGE_SIZE_PX, max(sides)):
+            odd = cases[sides.index(side)].key
+            raise EvaluationError(
+                f"The picture of {odd} has {side} pixels a side and others of its task {max(sides)}; all are judged at "
+                "the size of the smallest. Draw it as large as the others."
+            )
         return [np.asarray(fit_square(image, side)) for image in images]
 
     def _find(self, task: SuiteTask, index: int) -> Path | None:

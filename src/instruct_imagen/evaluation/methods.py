@@ -2,10 +2,9 @@
 
     runs = plan(get_preset("micro"))
 
-A run is a model to train; a method is what the tables name. Every method sees the same pre-training, on bare
-captions, and then as many examples: those of stage 1 where it has one, the rest in stage 2. The single-task models
-share that number, an equal part each: more than the mixture gives to their task, but for
-subjects and captions.
+A run is a model to train; a method is what the tables name. Every model sees the same pre-training, on bare captions,
+and then as many examples: those of stage 1 where it has one, the rest in stage 2. So a single-task model sees many
+times the examples of its task that the mixture gives to it.
 """
 
 from __future__ import annotations
@@ -116,10 +115,9 @@ def plan(preset: Preset) -> Plan:
         Run("instruct_middle", middle, BASE),
         *(Run(f"templates_{n}", stages(*preset.stages, data=DataRecipe(num_templates=n)), STAGE_1) for n in (10, 1)),
     ]
-    share = replace(longer, steps=max(1, longer.steps // len(SINGLE_TASKS)))
     for task in SINGLE_TASKS:
         alone = DataRecipe(stage2=(MixtureEntry(task, 1.0),), num_templates=RAW)
-        runs.append(Run(f"single_{task}", stages(pretrain, share, data=alone), BASE))
+        runs.append(Run(f"single_{task}", stages(pretrain, longer, data=alone), BASE))
     return Plan(tuple(runs))
 
 

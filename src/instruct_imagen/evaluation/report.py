@@ -112,9 +112,8 @@ def _setting(results: Mapping[str, Results], manifest: Mapping[str, Any] | None)
 def _runs(manifest: Mapping[str, Any] | None) -> tuple[Table, ...]:
     if not manifest or not manifest.get("runs"):
         return ()
-    batch = {stage["stage"]: stage["batch_size"] for stage in manifest["preset"]["stages"]}["stage2"]
     rows = [
-        (name, run["state"], f"{run['steps']:,}", f"{run['steps'] * batch:,}", f"{run['seconds'] / 60:.0f}")
+        (name, run["state"], f"{run['steps']:,}", f"{run['examples']:,}", f"{run['seconds'] / 60:.0f}")
         for name, run in manifest["runs"].items()
     ]
     note = "Steps, examples and minutes include those of the runs that a run went on from."

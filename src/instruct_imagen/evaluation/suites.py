@@ -236,12 +236,21 @@ def get_suites(*names: str) -> tuple[Suite, ...]:
             alone), or "all" (all suites but `quick`).
 
     Raises:
-        EvaluationError: one stands for nothing.
+        EvaluationError: one stands for nothing, or two suites have a task of one name, whose files would be mixed.
     """
     chosen: dict[str, Suite] = {}
     for suite in (suite for name in names for suite in _suites_of(name)):
         known = chosen[suite.name].tasks if suite.name in chosen else ()
         chosen[suite.name] = replace(suite, tasks=(*known, *(task for task in suite.tasks if task not in known)))
+    owners: dict[str, str] = {}
+    for suite in chosen.values():
+        for task in suite.tasks:
+            owner = owners.setdefault(task.name, suite.name)
+            if owner != suite.name:
+                raise EvaluationError(
+                    f"{task.name} is a task of {owner} and of {suite.name}; evaluate them one by one, each into a "
+                    "folder of its own."
+                )
     return tuple(chosen.values())
 
 

@@ -98,7 +98,7 @@ def run_real(
         scores[name] = _score(name, cases, pictures, metrics)
         if progress:
             print(f"{PREFIX}/{name}: {len(cases)} pictures", file=sys.stderr, flush=True)
-    write_scores({PREFIX: scores}, out)
+        write_scores({PREFIX: scores}, out)  # so that what is done stays, whatever ends the evaluation
     return {PREFIX: scores}
 
 
