@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import zipfile
 from pathlib import Path
 
 import pytest
 from rating_study import METHODS, write_method, write_world_suite
+from sqlalchemy.exc import OperationalError
 
 from instruct_imagen import cli_rate
 from instruct_imagen.cli import _parser, main
@@ -94,6 +96,7 @@ def test_a_study_from_its_making_to_its_figures(study, tmp_path, capsys):
     assert "style_subject" in printed and METHODS[2] in printed and "fewer than" not in printed
     scores = json.loads((tmp_path / "scores.json").read_text())["scores"]
     assert len(scores) == 8 and scores[0]["num_ratings"] == 6
+    assert "12 of 12 pictures have 3 ratings or more" in printed
     assert run("export", study, "--out", tmp_path / "out", "--pictures") == 0
     assert run("stats", tmp_path / "out" / "ratings") == 0
     assert capsys.readouterr().out.splitlines()[1:] and (tmp_path / "out" / "results" / "text" / METHODS[0]).is_dir()
@@ -170,6 +173,14 @@ def test_bad_input_ends_with_two_and_a_sentence(study, world, tmp_path, capsys):
     fails_with("no table", capsys, "import", study, suite)
     assert not new.exists()
     assert run("create", new, "--inputs", suite, "--method", f"A={short}", "--allow-missing") == 0
+
+
+def test_what_a_database_cannot_do_is_said_with_its_name(study, capsys, monkeypatch):
+    def locked(options):
+        raise OperationalError("select", {}, sqlite3.OperationalError("database is locked"))
+
+    monkeypatch.setattr(cli_rate, "_open", locked)
+    fails_with(f"{study} cannot be used: database is locked", capsys, "raters", "list", study)
 
 
 def test_a_missing_library_is_named_with_its_extra(study, capsys, monkeypatch):

@@ -98,6 +98,7 @@ def test_an_order_depends_on_the_seed_and_stays_when_more_is_added():
 def test_every_picture_is_rated_by_as_many_as_wanted_and_not_by_more(database):
     people = [rater(database, name) for name in ("Ada", "Grace", "Edsger", "Barbara", "Donald")]
     desk = RatingDesk(database)
+    assert coverage(database).short_tasks == ("subject",)
     states = {person: desk.state(person) for person in people}
     while any(state.item is not None for state in states.values()):
         for person, state in states.items():  # in turns, so that all are at work at once
@@ -106,7 +107,7 @@ def test_every_picture_is_rated_by_as_many_as_wanted_and_not_by_more(database):
     assert all(desk.state(person).item is None for person in people)
     counts = Counter((r.rating.uid, r.rating.method) for r in stored_ratings(database))
     assert len(counts) == 12 and set(counts.values()) == {3}
-    assert coverage(database).num_covered == 12
+    assert coverage(database).num_covered == 12 and not coverage(database).short_tasks
     by_rater = Counter((r.rating.uid, r.rating.rater) for r in stored_ratings(database))
     assert set(by_rater.values()) == {3}  # who rates an instruction rates all its methods
 
@@ -274,6 +275,17 @@ def test_tokens_are_kept_as_hashes_and_end_when_told(database, monkeypatch):
     assert [status.state for status in list_raters(database)] == ["active", "revoked", "expired"]
 
 
+def test_discarded_ratings_stay_discarded(database):
+    add_raters(database, ["Ada"])
+    revoke_rater(database, "Ada", discard=True)
+    revoke_rater(database, "Ada")
+    assert [status.state for status in list_raters(database)] == ["discarded"]
+    with pytest.raises(RatingError, match="were discarded"):
+        renew_rater(database, "Ada")
+    add_raters(database, ["Sender"], role="uploader")
+    assert renew_rater(database, "Sender").role == "uploader"
+
+
 def test_secrets_are_compared_in_constant_time(database, monkeypatch):
     compared = []
     monkeypatch.setattr(raters.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or a == b)
@@ -329,6 +341,11 @@ def test_what_is_exported_is_what_was_rated(database, tmp_path):
     rate_all(database, person)
     rate_all(database, rater(database, "Grace"), most=4)
     assert export_study(database, tmp_path / "out") == 16
+    named = {"Ada [1]", "Ada (1)"}
+    for name in named:
+        rate_all(database, rater(database, name), most=2)
+    export_study(database, tmp_path / "named", names=True)
+    assert len(list((tmp_path / "named" / "ratings").glob("*/*_Ada _1_*.tsv"))) >= len(named)
     lines = [json.loads(line) for line in (tmp_path / "out" / "ratings.jsonl").read_text().splitlines()]
     assert len(lines) == 16 and {line["rater"] for line in lines} == {"rater1", "rater2"}
     assert lines[0]["seconds"] == 2.5

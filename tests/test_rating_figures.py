@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from instruct_imagen.rating.agreement import fleiss_kappa, krippendorff_alpha
 from instruct_imagen.rating.records import LEVELS, Rating, RatingError
-from instruct_imagen.rating.scores import ALL_METHODS, score_ratings, scores_text, write_scores
+from instruct_imagen.rating.scores import ALL_METHODS, score_ratings, scores_text, short_of, write_scores
 from instruct_imagen.rating.tables import read_tables
 
 NAN = float("nan")
@@ -109,7 +109,7 @@ def test_scores_are_means_over_pictures_of_means_over_raters():
 
 def test_scores_are_printed_and_written(tmp_path):
     scores = score_ratings(_ratings())
-    text = scores_text(scores)
+    text = scores_text(scores, short_of(scores))
     assert "Some pictures have fewer than 3 ratings: subject." in text
     assert f"{scores[1].o:.3f}" in text and "bad" in text
     write_scores(scores, tmp_path / "scores.json")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .rating.database import Database
     from .rating.raters import Invitation, Role
     from .rating.results import MethodResults
+    from .rating.study import Coverage
 
 _EXTRAS = {
     "sqlalchemy": "rate",
@@ -48,9 +49,12 @@ def _command(
 
 
 def _run(run: Command, options: argparse.Namespace) -> None:
-    """Runs a command; what is not installed is said with its extra."""
+    """Runs a command; what is not installed is said with its extra, what a database cannot do with its name."""
     try:
-        run(options)
+        from .rating.database import said_plainly, shown, study_url
+
+        with said_plainly(shown(study_url(options.study))):
+            run(options)
     except ImportError as error:
         name = (error.name or "").split(".")[0]
         if name not in _EXTRAS:
@@ -229,11 +233,11 @@ def _invite(options: argparse.Namespace) -> None:
         _open(options), options.names, days=options.days, max_instructions=options.max_instructions, role=role
     )
     for invitation in invited:
-        _print_invitation(invitation, options, role == "uploader")
+        _print_invitation(invitation, options)
 
 
-def _print_invitation(invitation: Invitation, options: argparse.Namespace, uploader: bool = False) -> None:
-    print(f"{invitation.name}\t{invitation.token if uploader else invitation.link(options.url)}")
+def _print_invitation(invitation: Invitation, options: argparse.Namespace) -> None:
+    print(f"{invitation.name}\t{invitation.link(options.url) if invitation.role == 'rater' else invitation.token}")
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -251,8 +255,11 @@ def _list(options: argparse.Namespace) -> None:
         print(
             f"{rater.name:<{wide}}  {state:<9}  {rater.num_ratings:7d}  {rater.num_complete:12d}  {seconds:>9}  {last}"
         )
-    done = coverage(database)
-    print(f"{done.num_covered} of {done.num_pictures} pictures have {done.raters_per_image} ratings or more")
+    print(_progress(coverage(database)))
+
+
+def _progress(done: Coverage) -> str:
+    return f"{done.num_covered} of {done.num_pictures} pictures have {done.raters_per_image} ratings or more"
 
 
 def _renew(options: argparse.Namespace) -> None:
@@ -288,20 +295,24 @@ def _export(options: argparse.Namespace) -> None:
 def _stats(options: argparse.Namespace) -> None:
     from .files import check_writable
     from .rating.export import stored_ratings
-    from .rating.scores import score_ratings, scores_text, write_scores
+    from .rating.scores import score_ratings, scores_text, short_of, write_scores
     from .rating.study import coverage
     from .rating.tables import read_tables
 
     if options.out is not None:
         check_writable(options.out)
-    wanted = 3
+    done = None
     if "://" not in options.study and Path(options.study).is_dir():
         ratings = read_tables(Path(options.study))
     else:
         database = _open(options)
         ratings = [stored.rating for stored in stored_ratings(database)]
-        wanted = coverage(database).raters_per_image
+        done = coverage(database)
     scores = score_ratings(ratings, options.baseline)
     if options.out is not None:
         write_scores(scores, options.out)
-    print(scores_text(scores, wanted))
+    if done is None:
+        print(scores_text(scores, short_of(scores)))
+    else:
+        print(scores_text(scores, done.short_tasks, done.raters_per_image))
+        print(_progress(done))

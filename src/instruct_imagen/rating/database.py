@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from ..files import check_writable
 from . import schema
@@ -87,7 +87,7 @@ class Database:
             check_writable(self.path)
             if not self.path.exists():
                 return
-        with said_plainly(self), self.reading() as connection:
+        with said_plainly(self.shown), self.reading() as connection:
             self._check_empty(connection)
 
     @contextmanager
@@ -97,7 +97,7 @@ class Database:
         Raises:
             RatingError: there is a study already, or the database cannot be reached.
         """
-        with said_plainly(self), self.engine.connect() as connection:
+        with said_plainly(self.shown), self.engine.connect() as connection:
             connection = connection.execution_options(**{_WRITES: True})
             with connection.begin():
                 self._check_empty(connection)
@@ -111,7 +111,7 @@ class Database:
     @property
     def shown(self) -> str:
         """The database as messages name it: without the password."""
-        return str(self.path) if self.is_sqlite else self.url.render_as_string(hide_password=True)
+        return shown(self.url)
 
     def close(self) -> None:
         """Gives the connections back."""
@@ -127,7 +127,7 @@ def open_database(name: str) -> Database:
     database = Database(name)
     if database.path is not None and not database.path.is_file():
         raise RatingError(f"There is no study {database.shown}; `instruct-imagen rate create` makes one.")
-    with said_plainly(database), database.reading() as connection:
+    with said_plainly(database.shown), database.reading() as connection:
         if not sa.inspect(connection).has_table(schema.study.name):
             raise RatingError(f"{database.shown} holds no study; `instruct-imagen rate create` makes one.")
         version = connection.scalar(sa.select(schema.study.c.version))
@@ -139,14 +139,19 @@ def open_database(name: str) -> Database:
     return database
 
 
+def shown(url: sa.URL) -> str:
+    """A database as messages name it: without the password."""
+    return str(url.database) if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+
+
 @contextmanager
-def said_plainly(database: Database) -> Iterator[None]:
-    """Turns a driver's error about reaching or opening a database into a sentence."""
+def said_plainly(name: str) -> Iterator[None]:
+    """Turns a driver's error about a database, reached, opened or written to, into a sentence that names it so."""
     try:
         yield
-    except (OperationalError, InterfaceError, DBAPIError) as error:
+    except DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0] if error.orig and str(error.orig).strip() else str(error)
-        raise RatingError(f"The database {database.shown} cannot be used: {reason}") from error
+        raise RatingError(f"The database {name} cannot be used: {reason}") from error
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

@@ -11,6 +11,7 @@ Raters are called rater1, rater2, ... in the order in which they were added, unl
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import shutil
 import tempfile
@@ -213,7 +214,7 @@ def _write_ratings(out: Path, database: Database, stored: Sequence[StoredRating]
     for (task, rater), found in by_rater(_by_slot(ratings) if slots else ratings).items():
         folder = make_folder(out / "ratings" / task)
         text = table_text(found, methods[task], uids[task])
-        (folder / f"{task}_{_file_name(rater)}.tsv").write_text(text, encoding="utf-8")
+        _new_file(folder, f"{task}_{_file_name(rater)}", ".tsv").write_text(text, encoding="utf-8")
 
 
 def _by_slot(ratings: Sequence[Rating]) -> list[Rating]:
@@ -229,6 +230,15 @@ def _by_slot(ratings: Sequence[Rating]) -> list[Rating]:
 
 def _file_name(rater: str) -> str:
     return "".join(c if c.isalnum() or c in " .+-@_" else "_" for c in rater).strip(". ") or "rater"
+
+
+def _new_file(folder: Path, stem: str, suffix: str) -> Path:
+    """A file that is not there yet: different names may differ in signs alone that files cannot have."""
+    numbers = itertools.count(2)
+    path = folder / f"{stem}{suffix}"
+    while path.exists():
+        path = folder / f"{stem} {next(numbers)}{suffix}"
+    return path
 
 
 def _write_pictures(out: Path, database: Database) -> None:

@@ -30,10 +30,11 @@ _SELECTOR_BYTES, _SECRET_BYTES = 12, 32
 
 @dataclass(frozen=True)
 class Invitation:
-    """A rater's new token; it is shown once and kept nowhere."""
+    """A new token of somebody who rates or sends results; it is shown once and kept nowhere."""
 
     name: str
     token: str
+    role: Role = "rater"
 
     def link(self, base_url: str) -> str:
         """The link to send: the token stands after "#", which browsers do not send and servers do not log."""
@@ -121,7 +122,7 @@ def add_raters(
             row, token = _new_token()
             row |= {"expires_at": None if days is None else time.time() + days * DAY_S}
             insert_rater(connection, name, role=role, max_instructions=max_instructions, **row)
-            invitations.append(Invitation(name, token))
+            invitations.append(Invitation(name, token, role))
     return invitations
 
 
@@ -145,16 +146,19 @@ def renew_rater(database: Database, name: str, days: float | None = None) -> Inv
     """A new token in place of the old one, which ends at once, as do its sessions; revoking is taken back.
 
     Raises:
-        RatingError: there is no such rater.
+        RatingError: there is no such rater, or the ratings were discarded, which nothing takes back.
     """
     with database.writing() as connection:
         rater_id = _rater_id(connection, name)
+        known = connection.execute(sa.select(schema.raters).where(schema.raters.c.id == rater_id)).one()
+        if known.discarded_at is not None:
+            raise RatingError(f"The ratings of {name!r} were discarded; add a rater of another name.")
         row, token = _new_token()
         row |= {"expires_at": None if days is None else time.time() + days * DAY_S}
-        row |= {"revoked_at": None, "discarded_at": None}
+        row |= {"revoked_at": None}
         connection.execute(sa.update(schema.raters).where(schema.raters.c.id == rater_id).values(**row))
         _end_sessions(connection, rater_id)
-    return Invitation(name, token)
+    return Invitation(name, token, known.role)
 
 
 def revoke_rater(database: Database, name: str, discard: bool = False) -> None:
@@ -170,7 +174,7 @@ def revoke_rater(database: Database, name: str, discard: bool = False) -> None:
     """
     with database.writing() as connection:
         rater_id = _rater_id(connection, name)
-        ended = {"revoked_at": time.time(), "discarded_at": time.time() if discard else None}
+        ended = {"revoked_at": time.time()} | ({"discarded_at": time.time()} if discard else {})
         connection.execute(sa.update(schema.raters).where(schema.raters.c.id == rater_id).values(**ended))
         _end_sessions(connection, rater_id)
 

@@ -169,7 +169,12 @@ def write_scores(scores: Sequence[MethodScore], path: Path) -> None:
     write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
-def scores_text(scores: Sequence[MethodScore], raters_per_image: int = 3) -> str:
+def short_of(scores: Sequence[MethodScore], raters_per_image: int = 3) -> tuple[str, ...]:
+    """Tasks in which a rated picture has fewer ratings than wanted; of pictures without any, ratings say nothing."""
+    return tuple(sorted({score.task for score in scores if score.fewest_raters < raters_per_image}))
+
+
+def scores_text(scores: Sequence[MethodScore], short_tasks: Sequence[str] = (), raters_per_image: int = 3) -> str:
     """A table to print; tasks with pictures that fewer people rated than wanted are named below it."""
     wide = max(len(name) for score in scores for name in (score.task, f"  {score.method}"))
     versus = any(score.against for score in scores)
@@ -193,9 +198,8 @@ def scores_text(scores: Sequence[MethodScore], raters_per_image: int = 3) -> str
             low, high = score.against.interval
             line += f"   {score.against.mean:+.3f} ({low:+.3f} .. {high:+.3f})"
         lines.append(line)
-    short = sorted({score.task for score in scores if score.fewest_raters < raters_per_image})
-    if short:
-        lines.append(f"Some pictures have fewer than {raters_per_image} ratings: {', '.join(short)}.")
+    if short_tasks:
+        lines.append(f"Some pictures have fewer than {raters_per_image} ratings: {', '.join(short_tasks)}.")
     return "\n".join(lines)
 
 

@@ -77,11 +77,13 @@ class Coverage:
         num_pictures: to be rated.
         num_covered: of them, how many have enough ratings.
         raters_per_image: what is enough.
+        short_tasks: tasks with pictures that have fewer.
     """
 
     num_pictures: int
     num_covered: int
     raters_per_image: int
+    short_tasks: tuple[str, ...]
 
 
 class Spool:
@@ -215,7 +217,7 @@ def study_size(database: Database) -> StudySize:
 
 def coverage(database: Database) -> Coverage:
     """Counts the pictures that enough people rated; discarded raters do not count."""
-    ratings, raters, outputs = schema.ratings, schema.raters, schema.outputs
+    ratings, raters, outputs, inputs = schema.ratings, schema.raters, schema.outputs, schema.inputs
     counted = (
         sa.select(ratings.c.output_id)
         .join(raters, raters.c.id == ratings.c.rater_id)
@@ -227,7 +229,15 @@ def coverage(database: Database) -> Coverage:
         enough = counted.having(sa.func.count() >= wanted).subquery()
         num_covered = connection.scalar(sa.select(sa.func.count()).select_from(enough)) or 0
         num_pictures = connection.scalar(sa.select(sa.func.count()).select_from(outputs)) or 0
-    return Coverage(num_pictures, num_covered, wanted)
+        short = (
+            sa.select(inputs.c.task)
+            .join(outputs, outputs.c.input_id == inputs.c.id)
+            .where(outputs.c.id.not_in(sa.select(enough.c.output_id)))
+            .distinct()
+            .order_by(inputs.c.task)
+        )
+        short_tasks = tuple(connection.scalars(short))
+    return Coverage(num_pictures, num_covered, wanted, short_tasks)
 
 
 Place = tuple[str, str]  # task and uid of an input
