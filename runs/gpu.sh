@@ -18,7 +18,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 verb=${1:?pack, train, run, export or join}
 shift
-python=${PYTHON:-python3}
+python=${PYTHON:-python3} # of the GPU machine
 pack=gpu_pack
 
 # Runs python with what the pack holds.
@@ -28,7 +28,7 @@ run() {
         [ -e "$pack/site" ] || "$python" -m pip install --quiet --no-index --no-deps --target "$pack/site" "$pack"/*.whl
     ) 9>"$pack/.lock"
     local names=/usr/share/unicode/cldr/common/annotations/en.xml
-    [ -e "$names" ] || { mkdir -p "${names%/*}" && cp "$pack/en.xml" "$names"; }
+    [ -e "$names" ] || [ ! -e "$pack/en.xml" ] || { mkdir -p "${names%/*}" && cp "$pack/en.xml" "$names"; }
     [ -e "$pack/NotoColorEmoji.ttf" ] && export INSTRUCT_IMAGEN_FONT="$PWD/$pack/NotoColorEmoji.ttf"
     ulimit -n "$(ulimit -Hn)" # batches come from the workers as open files
     export HF_HUB_OFFLINE=1 PYTHONPATH=src:$pack/site OMP_NUM_THREADS=2
@@ -38,6 +38,8 @@ run() {
 case "$verb" in
 pack)
     model=${1:-src/instruct_imagen/weights/instruct-imagen-nano}
+    python=${PYTHON:-.venv/bin/python}
+    [ -x "$python" ] || make setup
     rm -rf "$pack"
     mkdir "$pack"
     "$python" -m pip download --quiet --no-deps --dest "$pack" -c constraints.txt diffusers

@@ -13,6 +13,7 @@ base=${3:-instruct-imagen-nano}
 python=${PYTHON:-.venv/bin/python}
 [ -x "$python" ] || make setup
 export HF_HUB_OFFLINE=1
+trap 'exit 130' INT TERM # an interrupted training ends well, with a checkpoint; what follows it must not begin
 for places in none lowest; do
     PYTHON="$python" runs/nano_sr_cpu.sh 100000 "$out/$places" "$base" \
         --set model.context_places="$places" --set stages.0.steps="$steps" --set stages.0.decay_steps=$((steps / 5))

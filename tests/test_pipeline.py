@@ -22,6 +22,7 @@ from instruct_imagen.pipeline import (
     drawing_defaults,
     fast_scheduler,
 )
+from instruct_imagen.schedulers import ddpm_scheduler
 
 STEPS = 6
 TOLERANCE = 1e-3
@@ -156,7 +157,9 @@ def test_samplers_reach_the_distribution_of_an_analytic_denoiser(parts, sampler:
     mean, deviation = 0.2, 0.15
     config = dict(parts.scheduler.config, prediction_type="sample")
     training = DDPMScheduler.from_config(config)
-    scheduler = fast_scheduler(training.config) if sampler == "fast" else training
+    scheduler = fast_scheduler(training.config)
+    if sampler == "paper":
+        scheduler = ddpm_scheduler(scheduler.config)
     scheduler.set_timesteps(24 if sampler == "fast" else 256)
     denoise = AnalyticDenoiser(mean, deviation, training)
     generator = torch.Generator().manual_seed(0)
@@ -174,6 +177,8 @@ def test_the_papers_sampler_runs_with_oscillating_guidance(model_folder: Path, i
     pipeline = InstructImagenPipeline.from_pretrained(model_folder)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.use_paper_sampler()
+    pipeline.scheduler.set_timesteps(256)
+    assert pipeline.scheduler.timesteps[0] >= 995, "it begins where there is noise alone"
     first, second = (
         pipeline(instructions[0], 8, guidance=OscillatingGuidance(), generator=generators(5), output_type="np").images
         for _ in range(2)

@@ -10,6 +10,7 @@ import torch
 from transformers import T5EncoderModel
 
 from instruct_imagen.model import build_text_encoder
+from instruct_imagen.pipeline import InstructImagenPipeline
 from instruct_imagen.presets import TextEncoderConfig, get_preset
 from instruct_imagen.text import load_tokenizer, train_tokenizer
 from instruct_imagen.training import text_pretraining
@@ -128,6 +129,20 @@ def test_command_gives_a_model_a_new_encoder_and_sends_it_back_to_pretraining(tm
     assert torch.equal(
         trained.parts.text_encoder.get_input_embeddings().weight, new.get_input_embeddings().weight.float()
     )
+
+
+def test_a_cascade_becomes_a_base_model_with_a_new_encoder_and_stays_as_it_is(tmp_path):
+    run, out = tmp_path / "run", tmp_path / "new"
+    Trainer(get_preset("debug"), run).run(max_steps=1)
+    second = get_preset("debug-sr", [f"base={run / 'pipeline'}"])
+    Trainer(second, tmp_path / "second").run(max_steps=1)
+    cascade = tmp_path / "second" / "pipeline"
+    before = {path: path.read_bytes() for path in cascade.rglob("*") if path.is_file()}
+    encoder = T5EncoderModel.from_pretrained(str(cascade / "text_encoder"))
+    text_pretraining.replace_text_encoder(cascade, encoder, out)
+    assert InstructImagenPipeline.from_pretrained(out).super_resolution is None
+    assert read_position(out, TRAINING_FILE)[0].step == 0
+    assert before == {path: path.read_bytes() for path in cascade.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("wrong", [["--init", "nowhere"], ["--steps", "0"]])

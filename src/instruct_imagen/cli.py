@@ -97,7 +97,7 @@ def _add_generate(commands: argparse._SubParsersAction) -> argparse.ArgumentPars
     command.add_argument("--json", type=Path, metavar="FILE", help="read the instruction from a JSON file instead")
     command.add_argument("--num-images", type=positive, default=1, metavar="N", help="pictures (%(default)s)")
     command.add_argument("--seed", type=natural, default=0, help="picture i uses seed + i (%(default)s)")
-    command.add_argument("--guidance", type=float, help="guidance scale (the model's own, 3.0)")
+    command.add_argument("--guidance", type=float, help="guidance scale (the model's own, 3.0; paper: 25.0)")
     command.add_argument("--image-guidance", type=float, help="separate guidance scale of the references")
     command.add_argument(
         "--sampler",
@@ -222,7 +222,8 @@ def _drawn(options: argparse.Namespace, pipeline, instruction) -> list:
         steps = options.steps or DEFAULT_STEPS
     if options.sampler == "paper":
         pipeline.use_paper_sampler()
-        guidance, steps = OscillatingGuidance(), options.steps or PAPER_STEPS
+        scale = {} if options.guidance is None else {"text": options.guidance}
+        guidance, steps = OscillatingGuidance(**scale, image=options.image_guidance), options.steps or PAPER_STEPS
     return pipeline(
         instruction,
         num_inference_steps=steps,

@@ -110,7 +110,7 @@ def _run(options: argparse.Namespace, preset: Preset, init: Path | None, steps: 
 
     if options.tracker is not None:
         preset = replace(preset, execution=replace(preset.execution, tracker=options.tracker))
-    trainer = Trainer(preset, options.out, options.seed, options.resume is not None, init)
+    trainer = Trainer(preset, options.out, options.seed, options.resume is not None, init, not options.quiet)
     position = trainer.run(steps, options.minutes)
     done = position.stage_index == len(preset.stages)
     state = "complete" if done else f"in {preset.stages[position.stage_index].stage} at step {position.step}"

@@ -50,10 +50,11 @@ def ddpm_scheduler(config: Mapping[str, Any], bounded: bool = True) -> DDPMSched
     """DDPM for the training schedule of `config`: the paper's sampler (A.2.2), and what training adds noise with.
 
     Args:
-        config: of the model's scheduler.
+        config: of the model's scheduler, whose steps it spaces in the same way: "trailing" begins with noise alone.
         bounded: see `fast_scheduler`.
     """
-    return DDPMScheduler(clip_sample=bounded, **_options(config, bounded))
+    spacing = _kept(config, ("timestep_spacing", "steps_offset"))
+    return DDPMScheduler(clip_sample=bounded, **spacing, **_options(config, bounded))
 
 
 def reads_variance(scheduler: SchedulerMixin) -> bool:

@@ -30,10 +30,10 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss, pad
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
-from ..cascade import SECOND_NETWORK
+from ..cascade import copy_base
 from ..data.templates import fill, templates
 from ..errors import UserError
-from ..files import make_folder
+from ..files import OutputError, make_folder
 from ..model import build_text_encoder
 from ..pipeline import resolve_model
 from ..precision import autocast
@@ -261,10 +261,12 @@ def _nearest_is_right(found: Tensor, codes: Tensor, numbers: Tensor) -> float:
 
 
 def replace_text_encoder(model: Path, encoder: T5EncoderModel, out: Path) -> None:
-    """Copies a base model with another text encoder; its training begins again with pre-training."""
+    """Copies a model's base with another text encoder into a new folder; training begins with pre-training again."""
     position, preset = read_position(model, TRAINING_FILE)
-    ignored = shutil.ignore_patterns("scores.json", "README.md", "validation.jsonl", f"{SECOND_NETWORK}*")
-    shutil.copytree(model, out, ignore=ignored, dirs_exist_ok=True)
+    copy_base(model, out)
+    for name in ("scores.json", "README.md", "validation.jsonl", TRAINING_FILE):  # maybe links to the model's own
+        (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / "text_encoder")
     encoder.to(torch.bfloat16).save_pretrained(str(out / "text_encoder"))
     begun = TrainingPosition(0, 0, position.seed, 0, position.total_steps, position.seconds)
     write_training_file(out, begun, preset)
@@ -284,12 +286,15 @@ def main() -> None:
     try:
         model = resolve_model(args.init)
         _, preset = read_position(model, TRAINING_FILE)
+        if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
+            raise OutputError(f"{args.out} is there already; choose another folder")
         pack = load_pack(args.pack).prepare()
         tokenizer = load_tokenizer(model / "tokenizer")
         torch.manual_seed(args.seed)
         encoder = build_text_encoder(preset.built.text, len(tokenizer))
         right = train_text_encoder(encoder, tokenizer, pack, minutes=args.minutes, steps=args.steps, seed=args.seed)
-        replace_text_encoder(model, encoder, make_folder(args.out))
+        make_folder(args.out.parent)
+        replace_text_encoder(model, encoder, args.out)
     except UserError as error:
         parser.error(str(error))
     print(json.dumps({"right_names": right, "pack": pack.name, "out": str(args.out)}))

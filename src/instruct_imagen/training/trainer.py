@@ -86,6 +86,7 @@ class Trainer:
         init: folder of a model to begin with where there is no checkpoint: its weights instead of random ones, and
             the position that its training had reached, with a new optimizer. It may have other patches, or fewer
             levels, see `transplant`. Where the preset adapts a model, this is the model, and training begins anew.
+        progress: whether to show a progress bar.
 
     Raises:
         TrainingError: `out` already holds a run and `resume` is false, or holds no usable checkpoint.
@@ -93,8 +94,16 @@ class Trainer:
         ExecutionError: a way of running that cannot be had here.
     """
 
-    def __init__(self, preset: Preset, out: Path, seed: int = 0, resume: bool = False, init: Path | None = None):
-        self.out = out
+    def __init__(
+        self,
+        preset: Preset,
+        out: Path,
+        seed: int = 0,
+        resume: bool = False,
+        init: Path | None = None,
+        progress: bool = True,
+    ):
+        self.out, self.progress = out, progress
         self.checkpoints = out / "checkpoints"
         self._found = list_checkpoints(self.checkpoints)
         if self._found and not resume:
@@ -259,7 +268,7 @@ class Trainer:
             desc=stage.stage,
             initial=self.position.step * sampler.per_step,
             total=stage.steps * sampler.per_step,
-            disable=not processes.is_main,
+            disable=not (self.progress and processes.is_main),
             mininterval=10,
         )
         return progress, sampler.per_step
