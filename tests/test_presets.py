@@ -64,6 +64,16 @@ def test_overrides_are_typed():
         ("debug", "model.channels=3"),
         ("debug", "model.low_res.size_px=16"),
         ("debug-sr", "model.context_places=some"),
+        ("debug", "stages.*.batch_size=0"),
+        ("debug", "stages.0.steps=-1"),
+        ("debug", "stages.0.drop_both=1.5"),
+        ("debug", "stages.0.betas=[0.9]"),
+        ("debug", "model.patch_size=0"),
+        ("debug", "model.size_px=33"),
+        ("debug", 'model.channels=["a", 32]'),
+        ("debug", "model.channels=[16, 33]"),
+        ("debug", "model.layers_per_block=[1]"),
+        ("debug", "execution.micro_batch=-1"),
     ],
 )
 def test_bad_names_and_overrides_are_refused(name: str, override: str):

@@ -110,6 +110,11 @@ def test_a_new_run_begins_with_the_words_and_a_resumed_one_does_not(tmp_path, mo
     assert calls == [{"steps": 5, "seed": 2}]
     Trainer(preset, tmp_path / "run", seed=2, resume=True)
     assert len(calls) == 1
+    monkeypatch.setattr(Trainer, "_step", lambda *_: sys.exit("killed"))
+    with pytest.raises(SystemExit):
+        Trainer(preset, tmp_path / "killed", seed=2).run()
+    assert Trainer(preset, tmp_path / "killed", seed=2, resume=True).position.total_steps == 0
+    assert len(calls) == 2, "its minutes are not lost"
 
 
 def test_command_gives_a_model_a_new_encoder_and_sends_it_back_to_pretraining(tmp_path, monkeypatch, capsys):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 from training_runs import (
     Run,
@@ -21,7 +22,11 @@ from training_runs import (
     stepwise_preset,
 )
 
-from instruct_imagen.training.checkpoint import TENSORS, list_checkpoints, read_position
+from instruct_imagen.data.recipe import DataRecipe
+from instruct_imagen.data.report import DataError
+from instruct_imagen.training import trainer
+from instruct_imagen.training.checkpoint import TENSORS, CheckpointError, list_checkpoints, read_position
+from instruct_imagen.training.loader import PositionSampler
 from instruct_imagen.training.trainer import Trainer, TrainingError
 
 SHORT, SHORT_KILL = (1, 2, 1), 2
@@ -155,6 +160,68 @@ def test_without_a_good_checkpoint_nothing_is_trained(two_checkpoints: Path):
     with pytest.raises(TrainingError, match="no usable checkpoint"):
         Trainer(stepwise_preset(SHORT), two_checkpoints, resume=True).run(max_steps=1)
 
+    with pytest.raises(TrainingError, match="no usable checkpoint"):
+        Trainer(stepwise_preset(SHORT), two_checkpoints, resume=True)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no memory left"), OSError(24, "Too many open files")])
+def test_a_checkpoint_that_cannot_be_read_for_another_reason_stays(error, two_checkpoints: Path, monkeypatch):
+    kept = list_checkpoints(two_checkpoints / "checkpoints")
+
+    def fails(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("instruct_imagen.training.checkpoint.dcp.load", fails)
+    with pytest.raises(CheckpointError, match="cannot be read: .*(memory|open files)"):
+        Trainer(stepwise_preset(SHORT), two_checkpoints, resume=True).run(max_steps=1)
+    assert list_checkpoints(two_checkpoints / "checkpoints") == kept
+
+
+def test_other_data_is_refused_and_the_preset_stays(two_checkpoints: Path):
+    before = (two_checkpoints / "preset.json").read_text()
+    preset = replace(stepwise_preset(SHORT), data=DataRecipe(num_templates=1))
+    with pytest.raises(TrainingError, match="other data"):
+        Trainer(preset, two_checkpoints, resume=True).run(max_steps=1)
+    assert (two_checkpoints / "preset.json").read_text() == before
+
+
+def test_another_batch_size_goes_on_with_examples_not_seen(tokenizer_folder: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(Trainer, "_report", lambda self: None)
+    asked = []
+    sample = PositionSampler.__iter__
+    monkeypatch.setattr(PositionSampler, "__iter__", lambda self: (asked.append(list(sample(self))), sample(self))[1])
+    folder = new_folder(tokenizer_folder, tmp_path / "run")
+    Trainer(stepwise_preset((3, 1, 1), "stages.*.batch_size=4"), folder).run(max_steps=2)
+    Trainer(stepwise_preset((3, 1, 1), "stages.*.batch_size=2"), folder, resume=True).run()
+    assert asked[0][:2] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert asked[1] == [[8, 9]] and asked[2] == [[0, 1]]
+
+
+class _Damaged:
+    """Examples of which the ninth cannot be read."""
+
+    def __init__(self, source):
+        self.source = source
+
+    def __getitem__(self, index: int):
+        if index == 8:
+            raise DataError("shard 3: the picture is damaged")
+        return self.source[index]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_example_that_cannot_be_read_ends_the_run_in_a_sentence_and_a_checkpoint(
+    workers: int, tokenizer_folder: Path, tmp_path: Path, monkeypatch
+):
+    source = trainer.stage_source
+    monkeypatch.setattr(trainer, "stage_source", lambda *args: _Damaged(source(*args)))
+    folder = new_folder(tokenizer_folder, tmp_path / "run")
+    preset = stepwise_preset((3, 1, 1), "stages.*.batch_size=4", f"data_workers={workers}")
+    with pytest.raises(DataError) as found:
+        Trainer(preset, folder).run()
+    assert str(found.value) == "shard 3: the picture is damaged"
+    assert steps_kept(folder) == [2]
+
 
 def test_a_checkpoint_of_another_model_is_refused(two_checkpoints: Path):
     preset = stepwise_preset(SHORT)
@@ -187,9 +254,9 @@ def test_a_checkpoint_of_the_first_layout_goes_on(tokenizer_folder: Path, tmp_pa
     preset = stepwise_preset(SHORT, "stages.*.optimizer=muon")
     old, new = (new_folder(tokenizer_folder, tmp_path / name) for name in ("old", "new"))
     for folder in (old, new):
-        trainer = Trainer(preset, folder)
-        trainer.run(max_steps=2)
-    rewrite_in_first_layout(list_checkpoints(old / "checkpoints")[0], trainer)
+        run = Trainer(preset, folder)
+        run.run(max_steps=2)
+    rewrite_in_first_layout(list_checkpoints(old / "checkpoints")[0], run)
     for folder in (old, new):
         Trainer(preset, folder, resume=True).run()
     assert_same_tensors(newest_tensors(old), newest_tensors(new))

@@ -16,6 +16,7 @@ from typing import Any
 from diffusers import DiffusionPipeline
 
 from .errors import UserError
+from .files import replacing
 
 SECOND_NETWORK = "super_resolution"
 SECOND_SCHEDULER = "super_resolution_scheduler"
@@ -44,18 +45,14 @@ def copy_base(model: Path, out: Path) -> None:
     index = read_index(model)
     if "unet" not in index:
         raise CascadeError(f"{model} has no base network")
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     ignored = shutil.ignore_patterns(SECOND_NETWORK, SECOND_SCHEDULER, INDEX)
-    try:
-        shutil.copytree(model, partial, copy_function=link_or_copy, ignore=ignored)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise CascadeError(f"{model} cannot be copied: {error}") from error
     base = {key: value for key, value in index.items() if key not in (SECOND_NETWORK, SECOND_SCHEDULER)}
-    _write_json(partial / INDEX, base)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    with replacing(out) as partial:
+        try:
+            shutil.copytree(model, partial, copy_function=link_or_copy, ignore=ignored)
+        except OSError as error:
+            raise CascadeError(f"{model} cannot be copied: {error}") from error
+        _write_json(partial / INDEX, base)
 
 
 def join(base: Path, second: Path, out: Path) -> None:
@@ -74,20 +71,16 @@ def join(base: Path, second: Path, out: Path) -> None:
     check_fit(base, entry(second / SECOND_NETWORK / "config.json", "low_res_px"))
     if (second / INDEX).is_file():
         check_same_text(base, second)
-    partial = out.with_name(f".{out.name}.joined")
-    copy_base(base, partial)
     try:
-        for name in parts:
-            shutil.copytree(second / name, partial / name, copy_function=link_or_copy)
-        libraries = {SECOND_NETWORK: "instruct_imagen.super_resolution", SECOND_SCHEDULER: "diffusers"}
-        entries = {name: [libraries[name], class_name] for name, class_name in parts.items()}
-        _write_json(partial / INDEX, {**read_index(partial), **entries})
-        shutil.rmtree(out, ignore_errors=True)
-        partial.rename(out)
+        with replacing(out) as partial:
+            copy_base(base, partial)
+            for name in parts:
+                shutil.copytree(second / name, partial / name, copy_function=link_or_copy)
+            libraries = {SECOND_NETWORK: "instruct_imagen.super_resolution", SECOND_SCHEDULER: "diffusers"}
+            entries = {name: [libraries[name], class_name] for name, class_name in parts.items()}
+            _write_json(partial / INDEX, {**read_index(partial), **entries})
     except OSError as error:
         raise CascadeError(f"{second} cannot be copied: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def replace_base(model: Path, out: Path, pipeline: DiffusionPipeline) -> None:

@@ -411,6 +411,22 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+_FROM_ONE = (1, None)
+_FROM_ZERO = (0, None)
+_SHARE = (0, 1)
+_RANGES: Mapping[str, tuple[float | None, float | None]] = {
+    **dict.fromkeys(("size_px", "patch_size", "channels", "layers_per_block", "head_dim", "batch_size"), _FROM_ONE),
+    **dict.fromkeys(("noise_levels", "vocab_size", "dim", "feed_forward_dim", "num_layers", "num_heads"), _FROM_ONE),
+    **dict.fromkeys(("max_tokens", "subject_weight"), _FROM_ONE),
+    **dict.fromkeys(("steps", "warmup_steps", "decay_steps", "lora_rank", "micro_batch", "text_steps"), _FROM_ZERO),
+    **dict.fromkeys(("time_dim", "data_workers", "learning_rate", "weight_decay", "max_grad_norm"), _FROM_ZERO),
+    **dict.fromkeys(
+        ("max_loss_weight", "max_blur_px", "level_shift", "checkpoint_minutes", "report_minutes"), _FROM_ZERO
+    ),
+    **dict.fromkeys(("drop_both", "drop_context", "ema_decay", "betas", "max_noise_level", "noise_level"), _SHARE),
+}
+
+
 def get_preset(name: str, overrides: Sequence[str] = ()) -> Preset:
     """A preset by name, with `key=value` overrides such as `model.size_px=32` or `stages.0.steps=100`.
 
@@ -425,7 +441,22 @@ def get_preset(name: str, overrides: Sequence[str] = ()) -> Preset:
         if not separator:
             raise PresetError(f"override {override!r} must look like key=value")
         preset = _replace(preset, key.split("."), value, override)
+    _check_sides(preset.model)
     return preset
+
+
+def _check_sides(model: ModelConfig | AdaptedModel) -> None:
+    """Refuses what no network can be built of; overrides of several fields are checked together."""
+    if isinstance(model, AdaptedModel):
+        return
+    levels = len(model.channels)
+    if not levels or levels != len(model.layers_per_block):
+        raise PresetError("model.channels and model.layers_per_block must have one number for each level")
+    lowest = model.patch_size * 2 ** (levels - 1)
+    if model.size_px % lowest:
+        raise PresetError(f"model.size_px={model.size_px} must be a multiple of {lowest}, a patch at the lowest level")
+    if model.channels[-1] % model.head_dim:
+        raise PresetError(f"model.channels must end with a multiple of model.head_dim={model.head_dim}")
 
 
 def _replace(config: Any, path: list[str], text: str, override: str) -> Any:
@@ -444,7 +475,14 @@ def _replace(config: Any, path: list[str], text: str, override: str) -> Any:
     value = getattr(config, path[0])
     if len(path) > 1:
         return dataclasses.replace(config, **{path[0]: _replace(value, path[1:], text, override)})
-    return dataclasses.replace(config, **{path[0]: _parse(text, get_type_hints(type(config))[path[0]], override)})
+    value = _parse(text, get_type_hints(type(config))[path[0]], override)
+    least, most = _RANGES.get(path[0], (None, None))
+    for number in value if isinstance(value, tuple) else (value,):
+        if least is not None and number < least:
+            raise PresetError(f"{override!r}: it must be {least} or more")
+        if most is not None and number > most:
+            raise PresetError(f"{override!r}: it must be {most} or less")
+    return dataclasses.replace(config, **{path[0]: value})
 
 
 def _parse(text: str, kind: Any, override: str) -> Any:
@@ -462,7 +500,11 @@ def _parse(text: str, kind: Any, override: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if get_origin(kind) is tuple and isinstance(value, list):
-        value = tuple(value)
+        kinds = get_args(kind)
+        kinds = (kinds[0],) * len(value) if kinds[1:] == (...,) else kinds
+        if len(kinds) != len(value):
+            raise PresetError(f"{override!r}: it must be a list of {len(kinds)} values")
+        value = tuple(_parse(json.dumps(item), each, override) for item, each in zip(value, kinds, strict=True))
     if not isinstance(value, get_origin(kind) or kind) or (kind is int and isinstance(value, bool)):
         raise PresetError(f"{override!r}: {text!r} is not a value of type {getattr(kind, '__name__', kind)}")
     return value

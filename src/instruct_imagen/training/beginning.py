@@ -14,9 +14,10 @@ from accelerate.utils import set_seed
 from ..cascade import SECOND_NETWORK, sizes
 from ..errors import UserError
 from ..extras import require
+from ..files import replacing
 from ..model import ModelParts, build_model
 from ..pipeline import InstructImagenPipeline, resolve_model
-from ..presets import AdaptedModel, Preset
+from ..presets import AdaptedModel, Preset, TextEncoderConfig
 from ..schedulers import ddpm_scheduler
 from ..text import load_tokenizer, train_tokenizer
 from ..world import GlyphPack
@@ -109,13 +110,14 @@ def begin(
     config = preset.built
     if init is not None:
         position, trained = _training_of(init, preset)
-    if processes.is_main and base is not None:
-        take_base(base, out, init)
-    if processes.is_main and not (out / "tokenizer").is_dir():
-        if init is None:
-            train_tokenizer(pack, config.text, out / "tokenizer")
-        else:
+    if processes.is_main:
+        if base is not None:
+            take_base(base, out, init)
+        elif init is not None:
             _take_over(init, out, with_log=trained.model == config)
+        elif config.low_res is None and not _fits(out / "tokenizer", config.text):
+            with replacing(out / "tokenizer") as partial:
+                train_tokenizer(pack, config.text, partial)
     processes.wait()
     set_seed(position.seed)
     text_encoder = None if config.low_res is None else text_encoder_of_base(out)
@@ -188,12 +190,23 @@ def _training_of(model: Path, preset: Preset) -> tuple[TrainingPosition, Preset]
     if isinstance(trained.model, AdaptedModel) or not can_begin_with(preset.built, trained.model):
         raise BeginningError(f"{model} is not a model of preset {preset.name!r}; repeat the --set it was trained with")
     if position.stage_index == len(trained.stages) == len(preset.stages):  # complete; this preset may want more steps
-        position = replace(position, stage_index=position.stage_index - 1, step=trained.stages[-1].steps)
+        last = trained.stages[-1]
+        examples = last.steps * last.batch_size
+        position = replace(position, stage_index=position.stage_index - 1, step=last.steps, examples=examples)
     return replace(position, optimizer_from=position.step), trained
+
+
+def _fits(folder: Path, config: TextEncoderConfig) -> bool:
+    """Whether there is a tokenizer, and none of another preset whose run was begun here and given up."""
+    if not folder.is_dir():
+        return False
+    tokenizer = load_tokenizer(folder)
+    return (len(tokenizer), tokenizer.model_max_length) == (config.vocab_size, config.max_tokens)
 
 
 def _take_over(model: Path, out: Path, with_log: bool) -> None:
     """Copies a model's tokenizer and, where its errors compare with the new run's, its validation log."""
-    shutil.copytree(model / "tokenizer", out / "tokenizer")
+    with replacing(out / "tokenizer") as partial:
+        shutil.copytree(model / "tokenizer", partial)
     if with_log and (model / "validation.jsonl").is_file():
         shutil.copy(model / "validation.jsonl", out)

@@ -38,10 +38,15 @@ T = TypeVar("T")
 STATE_FILE = "state.json"
 TENSORS, RANDOM_FILE = "tensors", "random.safetensors"
 TRAINING_FILE = "training.json"  # in a model's folder
+_DAMAGED = ".damaged-"
 
 
 class CheckpointError(UserError):
-    """A checkpoint that is missing, damaged, or of another preset."""
+    """A checkpoint that cannot be used: of another preset or version, or not readable here and now."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint that is missing, or is not what was written; an older one may do."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +55,13 @@ class TrainingPosition:
 
     Attributes:
         stage_index: index into the preset's stages.
-        step: optimizer steps done in that stage; the data position is step * batch_size.
+        step: optimizer steps done in that stage.
         seed: of the run.
         optimizer_from: step of the stage at which its optimizer began, from where the warm-up counts; above 0 where
             a run goes on from a model instead of a checkpoint.
         total_steps: optimizer steps done in all stages.
         seconds: training time so far, over all sessions.
+        examples: of the stage's data seen so far; the next one has this index.
     """
 
     stage_index: int
@@ -64,6 +70,7 @@ class TrainingPosition:
     optimizer_from: int = 0
     total_steps: int = 0
     seconds: float = 0.0
+    examples: int = 0
 
 
 @dataclass
@@ -200,22 +207,36 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 def set_aside(checkpoint: Path) -> None:
     """Hides a damaged checkpoint, so that it neither counts as one of the kept nor is tried again."""
-    hidden = checkpoint.with_name(f".damaged-{checkpoint.name}")
+    hidden = checkpoint.with_name(f"{_DAMAGED}{checkpoint.name}")
     shutil.rmtree(hidden, ignore_errors=True)  # of an earlier time that the run came this far
     os.replace(checkpoint, hidden)
+
+
+def has_damaged(folder: Path) -> bool:
+    """Whether damaged checkpoints were set aside here."""
+    return folder.is_dir() and any(path.name.startswith(_DAMAGED) for path in folder.iterdir())
 
 
 def read_position(folder: Path, file: str = STATE_FILE) -> tuple[TrainingPosition, Preset]:
     """Position and preset of a checkpoint, or of a model by its `TRAINING_FILE`, without any tensor.
 
     Raises:
-        CheckpointError: missing or damaged.
+        DamagedCheckpointError: missing or damaged.
+        CheckpointError: it cannot be read, or was written by another version of this program.
     """
     try:
         description = json.loads((folder / file).read_text())
-        return TrainingPosition(**description["position"]), preset_from_dict(description["preset"])
-    except (OSError, ValueError, KeyError, TypeError, PresetError) as error:
-        raise CheckpointError(f"{folder / file} is missing or damaged: {error}") from error
+        position, preset = description["position"], description["preset"]
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
+        raise DamagedCheckpointError(f"{folder / file} is missing or damaged: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"{folder / file} cannot be read: {error.strerror}") from error
+    try:
+        known = preset_from_dict(preset)
+        stage = known.stages[min(position["stage_index"], len(known.stages) - 1)]
+        return TrainingPosition(**{"examples": position["step"] * stage.batch_size, **position}), known
+    except (KeyError, TypeError, PresetError) as error:
+        raise CheckpointError(f"{folder / file} is of another version of this program: {error}") from error
 
 
 def write_training_file(folder: Path, position: TrainingPosition, preset: Preset) -> None:
@@ -231,8 +252,9 @@ def load_checkpoint(checkpoint: Path, state: TrainingState, processes: Processes
     """Fills weights, average, optimizer and random state in place; every process must call it.
 
     Raises:
-        CheckpointError: a file is missing, truncated, altered, or of another network; in every process, whichever
-            noticed it.
+        DamagedCheckpointError: a file is missing, truncated or altered; in every process, whichever noticed it.
+        CheckpointError: it is of another network, or could not be read for a reason that does not lie in it, such as a
+            lack of memory; likewise.
     """
 
     def read() -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -252,25 +274,32 @@ def load_checkpoint(checkpoint: Path, state: TrainingState, processes: Processes
 
 def _in_all(checkpoint: Path, processes: Processes, read: Callable[[], T]) -> T:
     """What `read` gives; what goes wrong in one process is raised in all, so that they go on together."""
-    result, problem = None, None
+    result: T | None = None
+    problem: CheckpointError | None = None
     try:
         result = read()
     except CheckpointError as error:
-        problem = str(error)
-    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError, CheckpointException) as error:
-        problem = f"checkpoint {checkpoint} is damaged: {(str(error).splitlines() or [type(error).__name__])[0]}"
-    problems = [found for found in processes.gathered(problem) if found]
+        problem = error
+    except (FileNotFoundError, SafetensorError, KeyError, ValueError) as error:
+        problem = DamagedCheckpointError(f"checkpoint {checkpoint} is damaged: {_first_line(error)}")
+    except (OSError, RuntimeError, CheckpointException) as error:  # it may be whole
+        problem = CheckpointError(f"checkpoint {checkpoint} cannot be read: {_first_line(error)}")
+    problems = [found for found in processes.gathered(problem) if found is not None]
     if problems:
-        raise CheckpointError(problems[0])
+        raise next((found for found in problems if not isinstance(found, DamagedCheckpointError)), problems[0])
     return cast(T, result)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _check_files(folder: Path, checksums: Iterable[tuple[str, int]]) -> None:
     for name, checksum in checksums:
         if not (folder / name).is_file():
-            raise CheckpointError(f"checkpoint {folder.parent} is damaged: {name} is missing")
+            raise DamagedCheckpointError(f"checkpoint {folder.parent} is damaged: {name} is missing")
         if _checksum(folder / name) != checksum:
-            raise CheckpointError(f"checkpoint {folder.parent} is damaged: {name} is not what was written")
+            raise DamagedCheckpointError(f"checkpoint {folder.parent} is damaged: {name} is not what was written")
 
 
 def _load_tensors(checkpoint: Path, state: TrainingState, settings: Mapping[str, Any], processes: Processes) -> None:

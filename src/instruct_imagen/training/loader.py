@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import cv2
@@ -132,20 +134,28 @@ class Collate:
 
 
 class PositionSampler(Sampler[list[int]]):
-    """Index lists of this process from step `first` on: global batch `k` is k*B .. (k+1)*B, split over processes.
+    """Index lists of this process from step `first` on: global batches of B examples in a row, split over processes.
 
     Args:
         first, last: steps, the last one not included.
         batch_size: B, over all processes.
         rank, world_size: of this process.
         micro_batch: examples in a list; a step has as many lists as its share of the batch needs (0: one).
+        examples: index with which step `first` begins; first * B if None, as where B never changed.
 
     Raises:
         BatchError: the batch does not divide over the processes, or their share into micro-batches.
     """
 
     def __init__(
-        self, first: int, last: int, batch_size: int, rank: int = 0, world_size: int = 1, micro_batch: int = 0
+        self,
+        first: int,
+        last: int,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        micro_batch: int = 0,
+        examples: int | None = None,
     ):
         if batch_size % world_size:
             raise BatchError(f"the batch of {batch_size} does not divide over {world_size} processes; change its size")
@@ -157,17 +167,34 @@ class PositionSampler(Sampler[list[int]]):
                 "change execution.micro_batch"
             )
         self.first, self.last, self.batch_size = first, last, batch_size
+        self.examples = first * batch_size if examples is None else examples
         self.rank = rank
         self.per_step = self.share // self.size
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in range(self.first, self.last):
-            start = step * self.batch_size + self.rank * self.share
+            start = self.examples + (step - self.first) * self.batch_size + self.rank * self.share
             for begin in range(start, start + self.share, self.size):
                 yield list(range(begin, begin + self.size))
 
     def __len__(self) -> int:
         return (self.last - self.first) * self.per_step
+
+
+@contextmanager
+def plain_data_errors() -> Iterator[None]:
+    """An error about an example as its source said it: from a worker it comes with the worker's traceback before it.
+
+    What the error's own traceback holds is let go, or the workers would live as long as somebody keeps the error.
+    """
+    try:
+        yield
+    except UserError as error:
+        traceback.clear_frames(error.__traceback__)
+        text = str(error).strip()
+        if not text.startswith("Caught "):
+            raise
+        raise type(error)(text.splitlines()[-1].partition(": ")[2]) from None
 
 
 def _start_worker(_: int) -> None:

@@ -20,13 +20,14 @@ BASE = "base"  # the base model's folder in that of the run
 LOG = "validation.jsonl"
 
 
-def checked_base(preset: Preset, out: Path, init: Path | None = None) -> Path | None:
+def checked_base(preset: Preset, out: Path, init: Path | None, begun: bool) -> Path | None:
     """The base model that a run has still to take; None where it has its own or needs none.
 
     Args:
         preset: names the base model, and what is enlarged.
         out: the run's folder.
         init: a cascade whose super-resolution the run begins with.
+        begun: whether the run has a checkpoint; the base of one that was given up before may be another.
 
     Raises:
         PresetError: the preset names no base model, or one with other text states.
@@ -34,7 +35,7 @@ def checked_base(preset: Preset, out: Path, init: Path | None = None) -> Path | 
         ModelError: there is no such model.
     """
     config = preset.model
-    if config.low_res is None or (out / BASE).is_dir():
+    if config.low_res is None or (begun and (out / BASE).is_dir()):
         return None
     if not preset.base:
         raise PresetError(f"preset {preset.name!r} needs a base model; add --set base=NAME_OR_PATH")

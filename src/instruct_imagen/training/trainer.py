@@ -28,16 +28,17 @@ from .adapters import train_adapters
 from .average import MovingAverage
 from .beginning import begin, with_base
 from .checkpoint import (
-    CheckpointError,
+    DamagedCheckpointError,
     TrainingPosition,
     TrainingState,
+    has_damaged,
     list_checkpoints,
     load_checkpoint,
     read_position,
     save_checkpoint,
     set_aside,
 )
-from .loader import Collate, PositionSampler, StageDataset, make_loader
+from .loader import Collate, PositionSampler, StageDataset, make_loader, plain_data_errors
 from .memory import checkpoint_activations
 from .monitor import Monitor
 from .objective import TrainingBatch, TrainingModule, with_blank_reference
@@ -49,6 +50,7 @@ from .trackers import show_picture, start_tracker
 from .winograd import use_winograd
 
 logger = logging.getLogger(__name__)
+_NONE_USABLE = "no usable checkpoint in {}; remove the folder to start again"
 
 
 class TrainingError(UserError):
@@ -108,9 +110,11 @@ class Trainer:
         self._found = list_checkpoints(self.checkpoints)
         if self._found and not resume:
             raise TrainingError(f"{out} already holds a training; add --resume latest or choose another folder")
+        if not self._found and has_damaged(self.checkpoints):
+            raise TrainingError(_NONE_USABLE.format(self.checkpoints))
         self.preset = preset = with_base(preset, init, self._found)
         self.pack = load_pack(preset.pack).prepare()
-        base = checked_base(preset, out, init)
+        base = checked_base(preset, out, init, bool(self._found))
         execution = preset.execution
         self.processes = processes = Processes(execution, out)
         make_folder(out)
@@ -127,8 +131,6 @@ class Trainer:
             raise TrainingError("with fsdp, texts are cached only where no stage trains the text encoder")
         self.stage = preset.stages[0]
         self._interrupted = False
-        if processes.is_main:
-            write_preset(preset, out / "preset.json")
         start_tracker(processes.accelerator, execution.tracker, out, preset_to_dict(preset))
 
     def run(self, max_steps: int | None = None, max_minutes: float | None = None) -> TrainingPosition:
@@ -141,12 +143,16 @@ class Trainer:
             Where the run stands; `stage_index == len(preset.stages)` when it is complete.
         """
         deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
-        with self._catch_signals():
+        with self._catch_signals(), plain_data_errors():
             resumed = self._resume() if self._found else False
+            if self.processes.is_main:
+                write_preset(self.preset, self.out / "preset.json")
             limits = Limits(deadline, None if max_steps is None else self.position.total_steps + max_steps)
             while self.position.stage_index < len(self.preset.stages):
                 if not resumed:
                     self._start_stage()
+                if self.position.total_steps == 0 and self.preset.text_steps and not self._found:
+                    self._write_checkpoint()  # the text encoder's minutes are not to be lost
                 resumed = False
                 if not self._run_stage(limits):
                     break
@@ -166,7 +172,7 @@ class Trainer:
                 self._check_stage(checkpoint, trained)
                 self._start_stage()
                 load_checkpoint(checkpoint, self._state(), self.processes)
-            except CheckpointError as error:
+            except DamagedCheckpointError as error:
                 logger.warning("%s; trying an older one", error)
                 self.processes.wait()
                 if self.processes.is_main:
@@ -174,7 +180,7 @@ class Trainer:
                 continue
             logger.info("resumed from %s", checkpoint)
             return True
-        raise TrainingError(f"no usable checkpoint in {self.checkpoints}; remove the folder to start again")
+        raise TrainingError(_NONE_USABLE.format(self.checkpoints))
 
     def _check_stage(self, checkpoint: Path, trained: Preset) -> None:
         """Refuses a checkpoint that holds other tensors than the stage needs, which would look like damage."""
@@ -183,6 +189,10 @@ class Trainer:
             then, now = (getattr(stage, field) for stage in stages)
             if then != now:
                 raise TrainingError(f"{checkpoint} has {field} {then}, not {now}; repeat the --set it was started with")
+        if trained.data != self.preset.data:
+            raise TrainingError(
+                f"{checkpoint} was trained on other data; repeat its --data, or begin another run with it"
+            )
 
     def _start_stage(self) -> None:
         """Networks, optimizer and average for the stage at `self.position`."""
@@ -211,7 +221,8 @@ class Trainer:
     def _finish_stage(self) -> None:
         """The next stage starts from the average, which is what the finished stage would ship."""
         self.average.copy_to_parameters()
-        self.position = replace(self.position, stage_index=self.position.stage_index + 1, step=0, optimizer_from=0)
+        following = self.position.stage_index + 1
+        self.position = replace(self.position, stage_index=following, step=0, optimizer_from=0, examples=0)
         if self.position.stage_index == len(self.preset.stages):
             self._write_checkpoint()
             self._report()
@@ -221,31 +232,36 @@ class Trainer:
         loader, per_step = self._make_loader()
         saved = reported = time.monotonic()
         self.module.train()
-        for batches in _in_groups(loader, per_step):
-            now = time.monotonic()
-            due = (now - saved) / 60 >= self.preset.checkpoint_minutes
-            report_due = (now - reported) / 60 >= self.preset.report_minutes
-            ending = limits.reached(self.position.total_steps)
-            interrupted, ending, due, report_due = self.processes.any_of(self._interrupted, ending, due, report_due)
-            if interrupted or ending:
-                self._write_checkpoint()
-                if not interrupted or self.processes.count == 1:  # a launcher soon kills what it has interrupted
+        try:
+            for batches in _in_groups(loader, per_step):
+                now = time.monotonic()
+                due = (now - saved) / 60 >= self.preset.checkpoint_minutes
+                report_due = (now - reported) / 60 >= self.preset.report_minutes
+                ending = limits.reached(self.position.total_steps)
+                interrupted, ending, due, report_due = self.processes.any_of(self._interrupted, ending, due, report_due)
+                if interrupted or ending:
+                    self._write_checkpoint()
+                    if not interrupted or self.processes.count == 1:  # a launcher soon kills what it has interrupted
+                        self._report()
+                    return False
+                if due:
+                    self._write_checkpoint()
+                    saved = time.monotonic()
+                if report_due:
                     self._report()
-                return False
-            if due:
+                    reported = time.monotonic()
+                started = time.monotonic()
+                losses = self._step([batch.to(self.processes.device) for batch in batches])
+                self._advance(time.monotonic() - started)
+                self.monitor.add(batches, losses)
+                if self.position.step % self.monitor.log_every == 0:
+                    values = self.monitor.flush(self._learning_rate())
+                    self.processes.accelerator.log(values, step=self.position.total_steps)
+                    loader.set_postfix(loss=f"{values['loss/all']:.4f}")
+        except UserError:  # an example that cannot be read
+            if self.processes.count == 1:  # the others do not know of it
                 self._write_checkpoint()
-                saved = time.monotonic()
-            if report_due:
-                self._report()
-                reported = time.monotonic()
-            started = time.monotonic()
-            losses = self._step([batch.to(self.processes.device) for batch in batches])
-            self._advance(time.monotonic() - started)
-            self.monitor.add(batches, losses)
-            if self.position.step % self.monitor.log_every == 0:
-                values = self.monitor.flush(self._learning_rate())
-                self.processes.accelerator.log(values, step=self.position.total_steps)
-                loader.set_postfix(loss=f"{values['loss/all']:.4f}")
+            raise
         return True
 
     def _make_loader(self) -> tuple[tqdm, int]:
@@ -260,6 +276,7 @@ class Trainer:
             processes.rank,
             processes.count,
             preset.execution.micro_batch,
+            self.position.examples,
         )
         collate = Collate(self.parts.tokenizer, preset.model, self.parts.unet.text_format)
         loader = make_loader(dataset, collate, sampler, preset.data_workers, processes.device.type == "cuda")
@@ -303,6 +320,7 @@ class Trainer:
             step=position.step + 1,
             total_steps=position.total_steps + 1,
             seconds=position.seconds + seconds,
+            examples=position.examples + self.stage.batch_size,
         )
 
     def _write_checkpoint(self) -> None:
