@@ -127,7 +127,7 @@ def test_resuming_is_exact_and_finds_its_model(models: Path, tmp_path: Path):
     Trainer(short_preset(), parts, seed=3, init=models / "if").run(max_steps=4)
     Trainer(short_preset(), parts, seed=3, resume=True).run()
     assert_same_tensors(newest_tensors(whole), newest_tensors(parts))
-    with pytest.raises(BeginningError, match="not .*sd; repeat its --init"):
+    with pytest.raises(BeginningError, match="not .*sd; name that one"):
         Trainer(short_preset(), parts, resume=True, init=models / "sd")
 
 

@@ -1,6 +1,7 @@
 """The command line: instruct-imagen generate | demo | data | train | finetune | import | evaluate | rate | serve | ...
 
-Bad input ends with exit code 2 and one sentence that says what to mend; Ctrl-C with 130.
+Bad input ends with exit code 2 and one sentence that says what to mend; Ctrl-C with 130, but for a training, which it
+ends well.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ from .arguments import natural, positive, positive_number
 if TYPE_CHECKING:
     from .presets import Preset
 
+_DEFAULT_MODEL = "instruct-imagen-nano"
+
 
 def add_train(commands: argparse._SubParsersAction) -> Iterator[argparse.ArgumentParser]:
     """Adds `train` and `finetune`; yields them."""
@@ -46,7 +48,7 @@ def _add_finetune(commands: argparse._SubParsersAction) -> argparse.ArgumentPars
         "data", nargs="+", type=Path, metavar="DATA", help="JSONL files or folders of shards (docs/finetuning.md)"
     )
     command.add_argument(
-        "--model", default="instruct-imagen-nano", metavar="NAME_OR_PATH", help="what is adapted (%(default)s)"
+        "--model", metavar="NAME_OR_PATH", help=f"what is adapted (the run's own, for a new run {_DEFAULT_MODEL})"
     )
     trained = command.add_mutually_exclusive_group()
     trained.add_argument("--rank", type=positive, default=16, metavar="N", help="of the LoRA adapter (%(default)s)")
@@ -62,7 +64,7 @@ def _add_finetune(commands: argparse._SubParsersAction) -> argparse.ArgumentPars
 def _add_shared(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     command.add_argument("--seed", type=natural, default=0, help="of weights, data and noise (%(default)s)")
-    command.add_argument("--minutes", type=positive_number, metavar="M", help="stop after so many minutes")
+    command.add_argument("--minutes", type=positive_number, metavar="M", help="stop after so many minutes of training")
     command.add_argument("--resume", choices=("latest",), help="continue from the newest good checkpoint in DIR")
     command.add_argument(
         "--tracker", choices=("tensorboard", "wandb"), help="where losses and samples are shown (tensorboard)"
@@ -91,6 +93,7 @@ def _train(options: argparse.Namespace) -> None:
 def _finetune(options: argparse.Namespace) -> None:
     from .pipeline import resolve_model
     from .presets import get_preset
+    from .training.checkpoint import list_checkpoints
     from .training.own_data import own_data
 
     given = {"steps": options.steps, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
@@ -102,7 +105,10 @@ def _finetune(options: argparse.Namespace) -> None:
         overrides.append("stages.0.learning_rate=1e-4")
     preset = get_preset("finetune", [*overrides, *options.set])
     preset = replace(preset, data=own_data(options.data))
-    _run(options, preset, resolve_model(options.model), None)
+    model = options.model
+    if model is None and not (options.resume and list_checkpoints(options.out / "checkpoints")):
+        model = _DEFAULT_MODEL
+    _run(options, preset, None if model is None else resolve_model(model), None)
 
 
 def _run(options: argparse.Namespace, preset: Preset, init: Path | None, steps: int | None) -> None:

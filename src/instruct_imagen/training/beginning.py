@@ -62,7 +62,7 @@ def with_base(preset: Preset, init: Path | None, checkpoints: Sequence[Path]) ->
         raise BeginningError(f"preset {preset.name!r} adapts a model; name it with --init")
     folder = asked.resolve()
     if known is not None and folder != known:
-        raise BeginningError(f"the run adapts {known}, not {folder}; repeat its --init, or choose another --out")
+        raise BeginningError(f"the run adapts {known}, not {folder}; name that one, or choose another --out")
     return replace(preset, model=AdaptedModel(*sizes(folder)), base=str(folder))
 
 
