@@ -5,8 +5,9 @@
 #   runs/ablations.sh [OUT] [PRESET] [MINUTES]      e.g. JOBS=2 runs/ablations.sh out/ablations micro 120
 #
 # micro is made for two CPU cores; nano or larger wants a GPU. OUT/report.html is the report; OUT/scores/METHOD holds
-# what it was made from. MINUTES ends training after so long, with a checkpoint; without it all is done in one call. JOBS
-# (1) runs are trained at the same time, which a GPU has room for, and cores that are quiet.
+# what it was made from. MINUTES ends it after so long, to go on at the next call; without it all is done in one call. JOBS
+# (1) runs are trained, and tasks evaluated, at the same time, which a GPU has room for, and cores that are quiet.
+# METHODS="instruct multi_task" compares these alone for now.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-out/ablations}
@@ -20,7 +21,7 @@ python=${PYTHON:-.venv/bin/python}
 export MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=67108864
 export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > jobs ? cores / jobs : 1))}
 "$python" -m instruct_imagen.evaluation.ablations --out "$out" --preset "$preset" --jobs "$jobs" \
-    ${minutes:+--minutes "$minutes"}
+    ${minutes:+--minutes "$minutes"} ${METHODS:+--methods $METHODS}
 if compgen -G "$out/scores/*/scores.json" >/dev/null; then
     "$python" -m instruct_imagen.evaluation.report "$out"
 fi

@@ -104,6 +104,15 @@ def test_methods_differ_in_what_they_are_named_for():
         plan(presets["base"])
 
 
+def test_a_part_of_the_methods_needs_a_part_of_the_runs():
+    preset = get_preset("micro")
+    assert [run.name for run in plan(preset, ["templates_1"]).runs] == ["base", "stage1", "templates_1"]
+    assert [method.name for method in plan(preset, ["instruct", "multi_task"]).methods] == ["multi_task", "instruct"]
+    assert len(plan(preset).runs) == 16
+    with pytest.raises(EvaluationError, match="no method 'best'"):
+        plan(preset, ["best"])
+
+
 def test_a_folder_keeps_to_its_comparison(tmp_path):
     options = Options(tmp_path, get_preset("debug"), count=2)
     check_manifest(options)

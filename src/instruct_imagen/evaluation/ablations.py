@@ -38,7 +38,7 @@ from ..training.checkpoint import TRAINING_FILE, CheckpointError, list_checkpoin
 from ..training.trainer import Trainer
 from ..world import load_pack
 from .cases import SuiteCase, suite_cases
-from .methods import MANIFEST_FILE, RUNS_FOLDER, SCORES_FOLDER, Method, Plan, Run, plan
+from .methods import MANIFEST_FILE, METHODS, RUNS_FOLDER, SCORES_FOLDER, Method, Plan, Run, plan
 from .model import PipelineGenerator, counted
 from .results import Results
 from .runner import SCORES_FILE, Drawn, Evaluator, write_scores
@@ -59,6 +59,7 @@ class Options:
         count: instructions per task; the suites' own number if None.
         steps: denoising steps.
         guidance_scale: of all methods.
+        methods: names of those to compare.
     """
 
     out: Path
@@ -67,6 +68,7 @@ class Options:
     count: int | None = None
     steps: int = DEFAULT_STEPS
     guidance_scale: float = 3.0
+    methods: tuple[str, ...] = tuple(METHODS)
 
     def run_folder(self, run: str) -> Path:
         """Where a run is trained."""
@@ -327,7 +329,7 @@ def compare(options: Options, minutes: float | None = None, jobs: int = 1) -> bo
     Raises:
         EvaluationError: see `check_manifest` and `plan`.
     """
-    what = plan(options.preset)
+    what = plan(options.preset, options.methods)
     check_manifest(options)
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     trained = {run.name: partial(is_trained, options, run) for run in what.runs}
@@ -361,11 +363,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=several, metavar="N", help="instructions per task (the suites' own)")
     parser.add_argument("--steps", type=positive, default=DEFAULT_STEPS, help="denoising steps (%(default)s)")
     parser.add_argument("--guidance", type=float, default=3.0, help="guidance scale (%(default)s)")
+    parser.add_argument("--methods", nargs="+", default=[*METHODS], metavar="NAME", help="only these methods")
     chosen = parser.parse_args(arguments)
     _log()
     try:
         preset = get_preset(chosen.preset, chosen.set)
-        options = Options(chosen.out, preset, chosen.seed, chosen.count, chosen.steps, chosen.guidance)
+        options = Options(
+            chosen.out, preset, chosen.seed, chosen.count, chosen.steps, chosen.guidance, tuple(chosen.methods)
+        )
         done = compare(options, chosen.minutes, chosen.jobs)
     except UserError as error:
         print(f"ablations: {error}", file=sys.stderr)

@@ -9,8 +9,8 @@ times the examples of its task that the mixture gives to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from ..data.recipe import DataRecipe, MixtureEntry
 from ..data.world_tasks import RAW
@@ -85,15 +85,22 @@ class Plan:
     """All runs in an order in which they can be trained, and the methods made of them."""
 
     runs: tuple[Run, ...]
-    methods: tuple[Method, ...] = field(default_factory=lambda: tuple(METHODS.values()))
+    methods: tuple[Method, ...]
 
 
-def plan(preset: Preset) -> Plan:
+def plan(preset: Preset, names: Collection[str] = tuple(METHODS)) -> Plan:
     """The runs for a preset that has pre-training, stage 1 and stage 2.
 
+    Args:
+        preset: of every model.
+        names: of the methods to compare; only runs that these need are in the plan.
+
     Raises:
-        EvaluationError: it has other stages, or trains on data that is not the world's.
+        EvaluationError: it has other stages, or trains on data that is not the world's; or there is no such method.
     """
+    unknown = sorted(set(names) - set(METHODS))
+    if unknown:
+        raise EvaluationError(f"There is no method {unknown[0]!r}; the methods are {', '.join(METHODS)}.")
     if [stage.stage for stage in preset.stages] != ["pretrain", "stage1", "stage2"]:
         raise EvaluationError(f"The preset {preset.name!r} must have pre-training, stage 1 and stage 2 to be compared.")
     if preset.data != DataRecipe():
@@ -118,7 +125,17 @@ def plan(preset: Preset) -> Plan:
     for task in SINGLE_TASKS:
         alone = DataRecipe(stage2=(MixtureEntry(task, 1.0),), num_templates=RAW)
         runs.append(Run(f"single_{task}", stages(pretrain, longer, data=alone), BASE))
-    return Plan(tuple(runs))
+    methods = tuple(method for method in METHODS.values() if method.name in names)
+    return Plan(tuple(_needed(runs, methods)), methods)
+
+
+def _needed(runs: Sequence[Run], methods: Sequence[Method]) -> list[Run]:
+    """Those among runs that methods draw with, and those that they go on from."""
+    names = {name for method in methods for name in method.runs.values()}
+    for run in reversed(runs):  # children come after their parents
+        if run.name in names and run.parent:
+            names.add(run.parent)
+    return [run for run in runs if run.name in names]
 
 
 def _with_places(preset: Preset, places: ContextPlaces) -> Preset:
