@@ -69,6 +69,11 @@ def test_a_tar_cut_anywhere_yields_all_samples_before_the_cut(short_tar, tmp_pat
     assert dropped(report) == {"tar cut off" if length >= 512 else "not a tar": 1}
 
 
+def test_a_header_that_looks_compressed_costs_its_own_sample(short_tar, tmp_path):
+    (tmp_path / "x.tar").write_bytes(b"\x1f\x8b" + short_tar[2:])
+    assert {pair.key.rpartition("/")[2] for pair in read(tmp_path / "x.tar")[0]} >= set("bcdef")
+
+
 @settings(max_examples=60)
 @given(data=st.data())
 def test_damage_in_a_tar_costs_no_more_than_the_samples_it_touches(short_tar, tmp_path_factory, data):

@@ -17,7 +17,7 @@ def test_it_is_the_convolution_and_has_its_gradients(size: tuple[int, int], inpu
     shapes = ((3, inputs, *size), (outputs, inputs, 3, 3), (outputs,))
     parts = [torch.randn(shape, generator=generator, requires_grad=True) for shape in shapes]
     direct, fast = conv2d(*parts, padding=1), winograd_conv2d(*parts)
-    torch.testing.assert_close(fast, direct, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(fast, direct, rtol=1e-4, atol=1e-3)  # of sums of 144 products, about 12
     weights = torch.randn(direct.shape, generator=generator)
     expected = torch.autograd.grad((direct * weights).sum(), parts)
     for found, wanted in zip(torch.autograd.grad((fast * weights).sum(), parts), expected, strict=True):

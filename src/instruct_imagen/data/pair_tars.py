@@ -220,7 +220,7 @@ def _checked_index(file: BinaryIO, place: str, report: Report) -> TarIndex | Non
     except OSError:
         report.damaged(READ, "file cannot be read", place)
         return None
-    if magic in (b"", _GZIP_MAGIC):
+    if magic == b"" or (magic == _GZIP_MAGIC and not index.has_header):
         report.damaged(READ, "compressed tar" if magic else "empty file", place)
         return None
     if not index.has_header and (index.is_cut or index.num_gaps):
