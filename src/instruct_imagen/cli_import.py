@@ -60,8 +60,9 @@ def _estimate(options: argparse.Namespace) -> None:
 
 
 def _take_over(options: argparse.Namespace) -> None:
-    from .backbones.importer import check_destination, import_pipeline, model_card, save_import
+    from .backbones.importer import import_pipeline, model_card, save_import
     from .backbones.source import find_source
+    from .files import check_destination
     from .pipeline import hide_loading_bars
 
     check_destination(options.out)

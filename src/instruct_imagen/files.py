@@ -40,6 +40,17 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def check_destination(out: Path) -> None:
+    """Refuses a destination that exists, before work that takes time.
+
+    Raises:
+        OutputError: it exists and is no empty folder, or cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out} exists already; name a new folder")
+    make_folder(out.parent)
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a temporary path beside `path`, then renames it into place; on an error nothing stays."""
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")  # others may write the same file

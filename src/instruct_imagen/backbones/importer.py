@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 
-from ..files import OutputError, make_folder
 from ..pipeline import InstructImagenPipeline, ModelError
 from ..super_resolution import IFSuperResolutionUNet
 from ..unet import InstructUNet
@@ -139,17 +138,6 @@ def model_card(pipeline: InstructImagenPipeline, source: Path, super_resolution:
     if omitted:
         lines.append(f"* Left out: {', '.join(omitted)}. Pictures are neither checked nor marked.")
     return "\n".join(lines) + "\n"
-
-
-def check_destination(out: Path) -> None:
-    """Refuses a destination that exists, before work that takes time.
-
-    Raises:
-        OutputError: it exists and is no empty folder, or cannot be written.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} exists already; name a new folder")
-    make_folder(out.parent)
 
 
 def save_import(pipeline: InstructImagenPipeline, out: Path, card: str) -> None:

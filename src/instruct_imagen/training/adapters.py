@@ -7,13 +7,13 @@ An adapter is a folder with `pytorch_lora_weights.safetensors`, which holds its 
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import torch
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from safetensors.torch import save_file
 
+from ..files import replacing
 from ..lora import LORA_FILE
 from ..model import ModelParts
 from ..presets import Preset
@@ -70,11 +70,8 @@ def export_adapter(
         return
     weights = get_peft_model_state_dict(unet, gathered, adapter_name=ADAPTER)
     config = {k: sorted(v) if isinstance(v, set) else v for k, v in unet.peft_config[ADAPTER].to_dict().items()}
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    metadata = {"format": "pt", LORA_ADAPTER_METADATA_KEY: json.dumps(config, indent=2, sort_keys=True)}
-    save_file(weights, partial / LORA_FILE, metadata=metadata)
-    write_training_file(partial, position, preset)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with replacing(folder) as partial:
+        partial.mkdir()
+        metadata = {"format": "pt", LORA_ADAPTER_METADATA_KEY: json.dumps(config, indent=2, sort_keys=True)}
+        save_file(weights, partial / LORA_FILE, metadata=metadata)
+        write_training_file(partial, position, preset)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from ..data.recipe import MIXTURES, WORLD
 from ..data.shards import open_examples
 from ..data.world_tasks import WorldTasks, render_size
 from ..denoising import clean_from_prediction
-from ..files import make_folder, write_atomically
+from ..files import make_folder, replacing, write_atomically
 from ..model import ModelParts
 from ..pictures import fit_square
 from ..pipeline import InstructImagenPipeline, fast_scheduler, hide_loading_bars
@@ -227,21 +226,17 @@ def export_pipeline(
     states = [whole_state(part, torch.bfloat16) for part in (parts.unet, *(() if adapts else (parts.text_encoder,)))]
     if processes is not None and not processes.is_main:
         return
-    folder = out / "pipeline"
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     hide_loading_bars()
     unet = type(parts.unet).from_config(parts.unet.config)
     torch.nn.Module.to(unet, torch.bfloat16)  # diffusers' own `to` warns of what does not matter here
     unet.load_state_dict(states[0])
-    if parts.folder is not None:
-        pipeline = make_pipeline(replace(parts, unet=unet))
-        replace_base(parts.folder, partial, pipeline)
-    else:
-        text_encoder = type(parts.text_encoder)(parts.text_encoder.config)
-        text_encoder.to(dtype=torch.bfloat16)
-        text_encoder.load_state_dict(states[1])
-        make_pipeline(replace(parts, unet=unet, text_encoder=text_encoder)).save_pretrained(str(partial))
-    write_training_file(partial, position, preset)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with replacing(out / "pipeline") as partial:
+        if parts.folder is not None:
+            pipeline = make_pipeline(replace(parts, unet=unet))
+            replace_base(parts.folder, partial, pipeline)
+        else:
+            text_encoder = type(parts.text_encoder)(parts.text_encoder.config)
+            text_encoder.to(dtype=torch.bfloat16)
+            text_encoder.load_state_dict(states[1])
+            make_pipeline(replace(parts, unet=unet, text_encoder=text_encoder)).save_pretrained(str(partial))
+        write_training_file(partial, position, preset)

@@ -33,7 +33,7 @@ from transformers import PreTrainedTokenizerBase, T5EncoderModel
 from ..cascade import copy_base
 from ..data.templates import fill, templates
 from ..errors import UserError
-from ..files import OutputError, make_folder
+from ..files import check_destination
 from ..model import build_text_encoder
 from ..pipeline import resolve_model
 from ..precision import autocast
@@ -286,14 +286,12 @@ def main() -> None:
     try:
         model = resolve_model(args.init)
         _, preset = read_position(model, TRAINING_FILE)
-        if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
-            raise OutputError(f"{args.out} is there already; choose another folder")
+        check_destination(args.out)
         pack = load_pack(args.pack).prepare()
         tokenizer = load_tokenizer(model / "tokenizer")
         torch.manual_seed(args.seed)
         encoder = build_text_encoder(preset.built.text, len(tokenizer))
         right = train_text_encoder(encoder, tokenizer, pack, minutes=args.minutes, steps=args.steps, seed=args.seed)
-        make_folder(args.out.parent)
         replace_text_encoder(model, encoder, args.out)
     except UserError as error:
         parser.error(str(error))
