@@ -34,7 +34,7 @@ import numpy as np
 import pyarrow.parquet
 from PIL import Image, ImageEnhance
 
-from instruct_imagen.files import make_folder, write_atomically
+from instruct_imagen.files import make_folder, write_atomically, write_json
 from instruct_imagen.retrieval.builder import ClusterConfig, build_clusters
 from instruct_imagen.retrieval.clusters import CLUSTER_SIZE, ClusterRules
 from instruct_imagen.retrieval.domains import world_domains
@@ -215,9 +215,8 @@ def main() -> None:
     }
     if args.compare_with:
         found["shards_equal"] = list(_shards(args.out)) == list(_shards(args.compare_with))
-    text = json.dumps(found, indent=2)
-    write_atomically(args.out / "measured.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
-    print(text)
+    write_json(args.out / "measured.json", found)
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

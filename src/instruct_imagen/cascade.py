@@ -16,7 +16,7 @@ from typing import Any
 from diffusers import DiffusionPipeline
 
 from .errors import UserError
-from .files import replacing
+from .files import replacing, write_json
 
 SECOND_NETWORK = "super_resolution"
 SECOND_SCHEDULER = "super_resolution_scheduler"
@@ -52,7 +52,7 @@ def copy_base(model: Path, out: Path) -> None:
             shutil.copytree(model, partial, copy_function=link_or_copy, ignore=ignored)
         except OSError as error:
             raise CascadeError(f"{model} cannot be copied: {error}") from error
-        _write_json(partial / INDEX, base)
+        write_json(partial / INDEX, base)
 
 
 def join(base: Path, second: Path, out: Path) -> None:
@@ -78,7 +78,7 @@ def join(base: Path, second: Path, out: Path) -> None:
                 shutil.copytree(second / name, partial / name, copy_function=link_or_copy)
             libraries = {SECOND_NETWORK: "instruct_imagen.super_resolution", SECOND_SCHEDULER: "diffusers"}
             entries = {name: [libraries[name], class_name] for name, class_name in parts.items()}
-            _write_json(partial / INDEX, {**read_index(partial), **entries})
+            write_json(partial / INDEX, {**read_index(partial), **entries})
     except OSError as error:
         raise CascadeError(f"{second} cannot be copied: {error}") from error
 
@@ -100,7 +100,7 @@ def replace_base(model: Path, out: Path, pipeline: DiffusionPipeline) -> None:
     pipeline.unet.save_pretrained(str(out / "unet"))
     pipeline.scheduler.save_pretrained(str(out / "scheduler"))
     kept = ("scheduler", "default_steps", "default_guidance", "default_image_guidance")
-    _write_json(out / INDEX, {**read_index(model), **{name: pipeline.config[name] for name in kept}})
+    write_json(out / INDEX, {**read_index(model), **{name: pipeline.config[name] for name in kept}})
 
 
 def sizes(base: Path) -> tuple[int, tuple[int, int, int]]:
@@ -196,7 +196,3 @@ def _class_of(component: Path) -> str:
     if not configs:
         raise CascadeError(f"{component.parent} has no {component.name}")
     return str(entry(configs[0], "_class_name"))
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

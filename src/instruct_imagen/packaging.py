@@ -12,7 +12,6 @@ that it replaces, `scores_before.json`; `super_resolution.json`, if the second n
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import textwrap
@@ -23,7 +22,7 @@ from typing import Any
 from .cascade import SECOND_NETWORK, CascadeError, copy_base, entry, join, picture_size, read_index, read_json
 from .data.recipe import WORLD
 from .errors import UserError
-from .files import write_atomically
+from .files import replacing, write_json, write_text
 from .training.checkpoint import TRAINING_FILE, CheckpointError, read_position
 
 MAX_MIB = 64.0
@@ -56,33 +55,28 @@ def package(
     Raises:
         CascadeError: a part is missing, the two do not fit, or they are too large.
     """
-    partial = out.with_name(f".{out.name}.package")
-    shutil.rmtree(partial, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        if second is None:
-            copy_base(base, partial)
-        else:
-            join(base, second, partial)
-        _add_log(base, partial)
-        if noise_level is not None:
-            _set_noise_level(partial, noise_level)
-        if measured is not None:
-            shutil.copy(measured, partial / MEASURED)
-        for name in (SCORES, SCORES_BEFORE):
-            (partial / name).unlink(missing_ok=True)  # what is packaged now has not been measured
-        if (out / SCORES).is_file():
-            shutil.copy(out / SCORES, partial / SCORES_BEFORE)
-        write_card(partial, out.name)
-        size = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file()) / 2**20
-        if size > max_mib:
-            raise CascadeError(f"the model takes {size:.1f} MiB, more than {max_mib:g}")
-        shutil.rmtree(out, ignore_errors=True)
-        partial.rename(out)
+        with replacing(out) as partial:
+            if second is None:
+                copy_base(base, partial)
+            else:
+                join(base, second, partial)
+            _add_log(base, partial)
+            if noise_level is not None:
+                _set_noise_level(partial, noise_level)
+            if measured is not None:
+                shutil.copy(measured, partial / MEASURED)
+            for name in (SCORES, SCORES_BEFORE):
+                (partial / name).unlink(missing_ok=True)  # what is packaged now has not been measured
+            if (out / SCORES).is_file():
+                shutil.copy(out / SCORES, partial / SCORES_BEFORE)
+            write_card(partial, out.name)
+            size = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file()) / 2**20
+            if size > max_mib:
+                raise CascadeError(f"the model takes {size:.1f} MiB, more than {max_mib:g}")
     except OSError as error:
         raise CascadeError(f"the model cannot be packaged: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return size
 
 
@@ -96,14 +90,12 @@ def _add_log(base: Path, folder: Path) -> None:
 def _set_noise_level(folder: Path, level: float) -> None:
     """Changes the saved default; the file is written anew, since it may be another name of the training's."""
     path = folder / SECOND_NETWORK / "config.json"
-    text = json.dumps({**read_json(path), "noise_level": level}, indent=2) + "\n"
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_json(path, {**read_json(path), "noise_level": level})
 
 
 def write_card(folder: Path, name: str = "") -> Path:
     """Writes the model card of a folder, called `name` or as the folder is; returns its path."""
-    text = model_card(folder, name or folder.resolve().name)
-    write_atomically(folder / CARD, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_text(folder / CARD, model_card(folder, name or folder.resolve().name))
     return folder / CARD
 
 

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from .data.recipe import DataRecipe, recipe_from_dict
 from .data.report import DataError
 from .errors import UserError
+from .files import write_json
 
 StageName = Literal["pretrain", "stage1", "stage2", "super_resolution"]
 PredictionType = Literal["sample", "v_prediction", "epsilon"]
@@ -545,4 +546,4 @@ def _model_from_dict(values: Mapping[str, Any]) -> ModelConfig | AdaptedModel:
 
 def write_preset(preset: Preset, path: Path) -> None:
     """Writes the resolved preset as JSON."""
-    path.write_text(json.dumps(preset_to_dict(preset), indent=2) + "\n")
+    write_json(path, preset_to_dict(preset))

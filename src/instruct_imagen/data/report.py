@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..files import write_atomically
+from ..files import write_json
 
 MAX_PLACES = 10  # named per reason
 
@@ -103,5 +102,4 @@ class Report:
 
     def write(self, path: Path, **more: Any) -> None:
         """Writes the report, with further entries, whole or not at all."""
-        text = json.dumps({**more, **self.to_json()}, indent=2, ensure_ascii=False) + "\n"
-        write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+        write_json(path, {**more, **self.to_json()})

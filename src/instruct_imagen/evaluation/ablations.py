@@ -31,7 +31,7 @@ import numpy as np
 from ..arguments import natural, positive, positive_number, several
 from ..data.world_tasks import RAW
 from ..errors import UserError
-from ..files import make_folder, write_atomically
+from ..files import make_folder, write_json
 from ..pipeline import DEFAULT_STEPS, InstructImagenPipeline, hide_loading_bars
 from ..presets import Preset, StageConfig, get_preset, preset_to_dict
 from ..training.checkpoint import TRAINING_FILE, CheckpointError, list_checkpoints, read_position
@@ -92,7 +92,7 @@ def check_manifest(options: Options) -> None:
     path = make_folder(options.out) / MANIFEST_FILE
     wanted = _manifest(options)
     if not path.is_file():
-        _write_json(path, wanted)
+        write_json(path, wanted)
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -132,7 +132,7 @@ def _note(options: Options, what: Plan) -> None:
             "examples": examples_seen(run.preset.stages, position.total_steps),
             "seconds": round(position.seconds),
         }
-    _write_json(path, content)
+    write_json(path, content)
 
 
 def examples_seen(stages: Sequence[StageConfig], steps: int) -> int:
@@ -142,11 +142,6 @@ def examples_seen(stages: Sequence[StageConfig], steps: int) -> int:
         examples += min(steps, stage.steps) * stage.batch_size
         steps -= min(steps, stage.steps)
     return examples
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    make_folder(path.parent)
-    write_atomically(path, lambda partial: partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8"))
 
 
 def is_trained(options: Options, run: Run) -> bool:
@@ -198,7 +193,8 @@ class Evaluation:
             folder = self.options.scores_folder(method)
             score = evaluator.evaluate(suite, task, cases, self._draw(method, task, cases), folder)
             logger.info("%s/%s, %s: %.3f", suite.name, task.name, method.name, score["figure"])
-            _write_json(_task_file(folder, suite, task), score)
+            file = _task_file(folder, suite, task)
+            write_json(make_folder(file.parent) / file.name, score)
 
     def _missing(self) -> Iterator[tuple[Suite, SuiteTask, Method]]:
         for suite, task in self.tasks:

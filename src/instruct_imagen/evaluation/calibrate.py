@@ -22,7 +22,7 @@ import torch
 
 from ..arguments import several
 from ..errors import UserError
-from ..files import make_folder, write_atomically
+from ..files import make_folder, write_text
 from ..world import GlyphPack, load_pack, parse_portrait
 from .calibration import SCALES_FILE, Scale, Scales, scales_text
 from .cases import SuiteCase, suite_cases
@@ -266,7 +266,7 @@ def main() -> None:
         scales, figures = calibrate(readings), measure(readings)
     except UserError as error:
         parser.error(str(error))
-    write_atomically(folder / SCALES_FILE, lambda partial: partial.write_text(scales_text(scales), encoding="utf-8"))
+    write_text(folder / SCALES_FILE, scales_text(scales))
     print_figures(figures)
 
 

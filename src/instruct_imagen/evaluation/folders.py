@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InstructionError
-from ..files import make_folder, write_atomically
+from ..files import make_folder, write_atomically, write_text
 from ..pictures import fit_square, load_image
 from ..rating.imagenhub import TRUTH, holds_references, reference_folder, write_lookup
 from ..world import GlyphPack
@@ -148,8 +148,8 @@ def _write_jsonl(task: SuiteTask, cases: Sequence[SuiteCase], folder: Path) -> N
         key = f"{task.name}-{case.index}"
         lines.append({"task_type": task.task, "key": key, **content, "output_image": f"{task.name}/{target}"})
         facts.append({"key": key, "seed": case.seed, **_facts(case)})
-    _write_text(folder / f"{task.name}.jsonl", _json_lines(lines))
-    _write_text(folder / f"{task.name}.facts.jsonl", _json_lines(facts))
+    write_text(folder / f"{task.name}.jsonl", _json_lines(lines))
+    write_text(folder / f"{task.name}.facts.jsonl", _json_lines(facts))
 
 
 def _facts(case: SuiteCase) -> dict[str, Any]:
@@ -190,7 +190,3 @@ def _write_picture(picture: Image.Image, path: Path) -> None:
 
 def _json_lines(records: Sequence[dict[str, Any]]) -> str:
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-
-
-def _write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypedDict
 import numpy as np
 from PIL import Image
 
-from ..files import make_folder, write_atomically
+from ..files import make_folder, write_json, write_text
 from ..instruction import Instruction
 from ..sheet import SheetRow, contact_sheet
 from ..world import GlyphPack
@@ -308,7 +308,7 @@ def _write_verdicts(
 
     text = "".join(json.dumps(line(index)) + "\n" for index in range(len(cases)))
     path = make_folder(out / VERDICTS_FOLDER) / f"{task.name}.jsonl"
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_text(path, text)
 
 
 def _write_pictures(
@@ -331,8 +331,7 @@ def _write_pictures(
 def write_scores(scores: Mapping[str, Mapping[str, Any]], out: Path) -> Path:
     """Writes `scores.json` whole or not at all; returns its path."""
     path = make_folder(out) / SCORES_FILE
-    text = json.dumps(scores, indent=2) + "\n"
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_json(path, scores)
     return path
 
 

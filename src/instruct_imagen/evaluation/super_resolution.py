@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -31,7 +30,7 @@ from PIL import Image
 
 from ..data.world_tasks import WorldExample, WorldTasks
 from ..errors import UserError
-from ..files import make_folder, write_atomically
+from ..files import make_folder, write_atomically, write_json
 from ..instruction import Instruction
 from ..pictures import fit_square
 from ..sheet import SheetRow, contact_sheet
@@ -300,8 +299,7 @@ def compare(
     make_folder(out)
     for task, columns in sheets.items():
         write_atomically(out / f"{task}.png", _sheet(cases[task], columns).save)
-    text = json.dumps({"size_px": size_px, "steps": steps, "scores": comparison.scores}, indent=2) + "\n"
-    write_atomically(out / "super_resolution.json", lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_json(out / "super_resolution.json", {"size_px": size_px, "steps": steps, "scores": comparison.scores})
     return comparison.scores
 
 

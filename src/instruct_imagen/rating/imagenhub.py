@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InstructionError
-from ..files import make_folder, write_atomically
+from ..files import make_folder, write_json, write_text
 from ..instruction import Instruction, marker_token
 from ..pictures import load_image
 from .inputs import StudyInput
@@ -114,10 +114,9 @@ def write_lookup(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> None
         entries: for each UID its text and, as `_own` reads them, its references.
     """
     path = make_folder(folder) / LOOKUP
-    text = json.dumps(entries, indent=4, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_json(path, entries)
     table = "".join(f"{uid}\n" for uid in ("uid", *entries))
-    write_atomically(path.with_suffix(".csv"), lambda partial: partial.write_text(table, encoding="utf-8"))
+    write_text(path.with_suffix(".csv"), table)
 
 
 def _own(fields: Mapping[str, Any], folder: Path) -> Instruction:

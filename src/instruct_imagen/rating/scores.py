@@ -6,7 +6,6 @@ O of a picture is the mean over its raters of √(SC · PQ), and O of a method t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..evaluation.bootstrap import difference_interval, mean_interval
-from ..files import write_atomically
+from ..files import write_json
 from .agreement import fleiss_kappa, krippendorff_alpha
 from .records import LEVELS, Rating, RatingError
 
@@ -165,8 +164,7 @@ def _difference(own: dict[str, float], reference: dict[str, float]) -> Differenc
 
 def write_scores(scores: Sequence[MethodScore], path: Path) -> None:
     """Writes `{"scores": [...]}`, one object for each of `scores`, whole or not at all."""
-    text = json.dumps({"scores": [asdict(score) for score in scores]}, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_json(path, {"scores": [asdict(score) for score in scores]})
 
 
 def short_of(scores: Sequence[MethodScore], raters_per_image: int = 3) -> tuple[str, ...]:

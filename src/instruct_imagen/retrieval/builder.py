@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ..data.pairs import Unit, list_units
 from ..data.report import DataError, Report
-from ..files import make_folder, write_atomically
+from ..files import make_folder, write_atomically, write_json
 from ..pictures import fit_square, load_image
 from ..sheet import TILE_PX, SheetRow, contact_sheet
 from .clusters import CLUSTER_SIZE, ClusterRules
@@ -142,8 +142,7 @@ def check_settings(path: Path, config: ClusterConfig) -> None:
                 "another folder, or remove that one."
             )
         return
-    text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda other: other.write_text(text, encoding="utf-8"))
+    write_json(path, settings)
 
 
 def _parts(work: Path, units: Sequence[Unit]) -> tuple[Part, ...]:

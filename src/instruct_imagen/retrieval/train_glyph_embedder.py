@@ -31,7 +31,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
-from ..files import make_folder, write_atomically
+from ..files import make_folder, write_json
 from ..precision import autocast, fast_bfloat16
 from ..training.winograd import use_winograd
 from ..world import (
@@ -359,8 +359,7 @@ def main() -> None:
         "losses": losses,
         "before": _log_of(args.init) if args.init else None,
     }
-    text = json.dumps(log, indent=2) + "\n"
-    write_atomically(out / "training.json", lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_json(out / "training.json", log)
     logger.info("right caption of 256: %.3f, right name: %.3f; wrote %s", caption_share, name_share, out / WEIGHTS.name)
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -21,7 +19,7 @@ from PIL import Image
 
 from ..data.pairs import Pair, Unit, decode, read_unit
 from ..data.report import DataError, Report
-from ..files import make_folder, write_atomically
+from ..files import make_folder, replacing, write_atomically
 from .embedders import Embedder
 from .examples import plain_caption
 from .extras import require
@@ -119,20 +117,17 @@ def embed_unit(unit: Unit, job: EmbedJob) -> Report:
     candidates = _candidates(unit, job, report)
     while batch := list(islice(candidates, job.batch_size)):
         _embed_batch(batch, job, columns, report)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     dim = job.embedder.dim if job.stored is None else open_stored(job.stored).dim
     empty = np.zeros((0, dim), np.float16)
     with_texts = job.min_caption_similarity is not None
-    write_part(
-        partial,
-        np.concatenate([empty, *columns.vectors]),
-        columns.typed(),
-        np.concatenate([empty, *columns.texts]) if with_texts else None,
-    )
-    report.write(partial / "report.json", fingerprint=mark)
-    shutil.rmtree(folder, ignore_errors=True)  # of the unit as it was before its files changed
-    os.replace(partial, folder)
+    with replacing(folder) as partial:
+        write_part(
+            partial,
+            np.concatenate([empty, *columns.vectors]),
+            columns.typed(),
+            np.concatenate([empty, *columns.texts]) if with_texts else None,
+        )
+        report.write(partial / "report.json", fingerprint=mark)
     return report
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data.pairs import Unit
-from ..files import make_folder, write_atomically
+from ..files import make_folder, write_atomically, write_text
 from .clusters import CLUSTER_SIZE
 from .engines import Engine
 from .extras import require
@@ -98,7 +98,7 @@ def write_clusters(
     _run(engine.map_units(extract, wanted), len(wanted), "pictures")
     jobs = list(_jobs(rows.part[flat], slots, domains, [unit.name for unit in units], options))
     _run(engine.map_units(partial(gather_shard, pictures=pictures, out=shards), jobs), len(jobs), "shards")
-    write_atomically(shards / "digest", lambda path: path.write_text(digest, encoding="utf-8"))
+    write_text(shards / "digest", digest)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(shards, final)
     shutil.rmtree(pictures)

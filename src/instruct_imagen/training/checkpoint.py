@@ -28,6 +28,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from ..errors import UserError
+from ..files import write_json
 from ..presets import Preset, PresetError, preset_from_dict, preset_to_dict
 from .average import MovingAverage
 
@@ -245,7 +246,7 @@ def write_training_file(folder: Path, position: TrainingPosition, preset: Preset
 
 
 def _write_state(path: Path, position: TrainingPosition, preset: Preset, **rest: Any) -> None:
-    path.write_text(json.dumps({"position": asdict(position), "preset": preset_to_dict(preset), **rest}, indent=1))
+    write_json(path, {"position": asdict(position), "preset": preset_to_dict(preset), **rest})
 
 
 def load_checkpoint(checkpoint: Path, state: TrainingState, processes: Processes) -> None:
