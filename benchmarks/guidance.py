@@ -2,8 +2,8 @@
 
     python benchmarks/guidance.py --model instruct-imagen-nano --text 3 4.5 --image 3 6 9
 
-Tasks are those of the quick suite, drawn from another seed. `--start` and `--stop` guide in a part of the steps only.
-Text alone is drawn once for each scale of the text, since it has no references.
+Tasks are the suites', drawn from another seed. `--start` and `--stop` guide in a part of the steps only. Text alone is
+drawn once for each scale of the text, since it has no references.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from instruct_imagen import InstructImagenPipeline
 from instruct_imagen.arguments import positive
 from instruct_imagen.evaluation.runner import Drawn, Evaluator, run_suites
-from instruct_imagen.evaluation.suites import Suite, get_suite
+from instruct_imagen.evaluation.suites import Suite, get_suites
 from instruct_imagen.guidance import ConstantGuidance
 from instruct_imagen.instruction import Instruction
 from instruct_imagen.schedulers import fast_scheduler
@@ -29,7 +29,8 @@ from instruct_imagen.world import load_pack
 
 SEED = 9_100_001  # not the suite's own
 SAMPLERS = ("model", "ode", "sde", "paper")
-WITHOUT_REFERENCES = ("text",)
+WITHOUT_REFERENCES = ("text", "quick/text")
+QUICK = ("quick/text", "quick/subject", "quick/style", "quick/mask", "quick/edge")
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,16 @@ class GuidedGenerator:
         return [np.asarray(image) for image in images]
 
 
-def compared_suite(tasks: Sequence[str], count: int) -> Suite:
-    """The quick suite's tasks of these names, with other instructions."""
-    quick = get_suite("quick")
-    return replace(quick, tasks=tuple(map(quick.task, tasks)), num_per_task=count, seed=SEED)
+def compared_suites(tasks: Sequence[str], count: int) -> tuple[Suite, ...]:
+    """The suites with these tasks alone, and with other instructions."""
+    return tuple(replace(suite, num_per_task=count, seed=SEED) for suite in get_suites(*tasks))
 
 
 def main() -> None:
     """Prints a line for each pair of scales."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="instruct-imagen-nano")
-    parser.add_argument("--tasks", nargs="+", default=["text", "subject", "style", "mask", "edge"])
+    parser.add_argument("--tasks", nargs="+", default=QUICK, help="named as for `evaluate --suite`")
     parser.add_argument("--text", type=float, nargs="+", default=[3.0, 4.5], help="scales of the text")
     parser.add_argument("--image", type=float, nargs="+", default=[3.0, 6.0, 9.0], help="scales of the references")
     parser.add_argument("--start", type=float, default=0.0, help="share of the steps before guidance begins")
@@ -80,16 +80,19 @@ def main() -> None:
         algorithm = {"ode": "dpmsolver++", "sde": "sde-dpmsolver++"}[options.sampler]
         pipeline.scheduler = fast_scheduler(pipeline.scheduler.config, algorithm=algorithm)
     pipeline.set_progress_bar_config(disable=True)
-    print(f"{'text':>5} {'image':>5} " + " ".join(f"{task:>8}" for task in options.tasks), flush=True)
+    names = {task: max(8, len(task)) for task in options.tasks}
+    print(f"{'text':>5} {'image':>5} " + " ".join(f"{task:>{width}}" for task, width in names.items()), flush=True)
     for text, image in product(options.text, options.image):
         tasks = [t for t in options.tasks if t not in WITHOUT_REFERENCES or image == options.image[0]]
-        suite = compared_suite(tasks, options.count)
         guidance = ConstantGuidance(text, image, options.start, options.stop)
         source = Drawn(GuidedGenerator(pipeline, guidance, options.steps))
         with tempfile.TemporaryDirectory() as folder:
-            scores = run_suites((suite,), source, pack, Path(folder), progress=False, evaluator=evaluator)[suite.name]
-        cells = [f"{scores[t]['figure']:8.3f}" if t in scores else f"{'same':>8}" for t in options.tasks]
-        print(f"{text:5g} {image:5g} " + " ".join(cells), flush=True)
+            suites = compared_suites(tasks, options.count)
+            found = run_suites(suites, source, pack, Path(folder), progress=False, evaluator=evaluator)
+        scores = {name: score for suite in found.values() for name, score in suite.items()}
+        cells = {task: scores[task.split("/")[-1]]["figure"] for task in tasks}
+        row = (f"{cells[t]:{w}.3f}" if t in cells else f"{'same':>{w}}" for t, w in names.items())
+        print(f"{text:5g} {image:5g} " + " ".join(row), flush=True)
 
 
 if __name__ == "__main__":
