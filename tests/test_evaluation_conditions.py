@@ -349,3 +349,12 @@ def test_the_verdict_of_other_packs_uses_the_same_scales(builtin_pack):
             cases = suite_cases(task, replace(suite, num_per_task=2), builtin_pack)
             verdicts = scoring.judge(task, cases, [case.truth for case in cases], builtin_pack, shipped_scales())
             assert all(0 <= verdict.o <= 1 for verdict in verdicts.each)
+
+
+def test_a_turned_picture_is_not_kept(builtin_pack):
+    """Beside pictures of other instructions, which keep nothing, any ground of like colours would pass in part."""
+    _, cases = some_cases("edit", builtin_pack, 12)
+    readings = gather(builtin_pack, 3, seed=5, names=("edit",))["outside"]
+    others = values(Condition("outside"), [case.truth for case in [*cases[1:], cases[0]]], cases, builtin_pack)
+    assert np.mean(readings[ANOTHER]) > others.mean() + 0.05 and np.median(readings[ANOTHER]) < 0.8
+    assert np.mean(readings[TRUE]) == 1

@@ -148,9 +148,19 @@ def _misplaced(case: SuiteCase) -> SuiteCase:
     return replace(case, world=replace(case.world, scene=replace(scene, relation=relation)))
 
 
+def _mirrored(case: SuiteCase) -> SuiteCase:
+    """The same with the picture to be kept turned left to right: other pictures keep nothing of it, not even colours."""
+    edit = case.world.edit
+    if edit is None:
+        raise ValueError(f"{case.key} edits nothing.")
+    source = replace(edit.source, image=edit.source.image[:, ::-1])
+    return replace(case, world=replace(case.world, edit=replace(edit, source=source)))
+
+
 _ASKED_OTHERWISE: Mapping[ConditionKind, Callable[[SuiteCase], SuiteCase]] = {
     "count": _miscounted,
     "relation": _misplaced,
+    "outside": _mirrored,
 }
 
 
