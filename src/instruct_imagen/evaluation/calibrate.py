@@ -149,7 +149,7 @@ def _misplaced(case: SuiteCase) -> SuiteCase:
 
 
 def _mirrored(case: SuiteCase) -> SuiteCase:
-    """The same with the picture to be kept turned left to right: other pictures keep nothing of it, not even colours."""
+    """The same with the picture to be kept turned left to right: others keep nothing of it, not even colours."""
     edit = case.world.edit
     if edit is None:
         raise ValueError(f"{case.key} edits nothing.")
