@@ -67,6 +67,7 @@ def test_overrides_are_typed():
         ("debug", "stages.*.batch_size=0"),
         ("debug", "stages.0.steps=-1"),
         ("debug", "stages.0.drop_both=1.5"),
+        ("debug", "stages.0.learning_rate=NaN"),
         ("debug", "stages.0.betas=[0.9]"),
         ("debug", "model.patch_size=0"),
         ("debug", "model.size_px=33"),

@@ -9,17 +9,17 @@ machine, and each is replaced without the other.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from .data.recipe import DataRecipe, recipe_from_dict
 from .data.report import DataError
 from .errors import UserError
 from .files import write_json
+from .overrides import OverrideError, Ranges, overridden
 
 StageName = Literal["pretrain", "stage1", "stage2", "super_resolution"]
 PredictionType = Literal["sample", "v_prediction", "epsilon"]
@@ -415,7 +415,7 @@ PRESETS: dict[str, Preset] = {
 _FROM_ONE = (1, None)
 _FROM_ZERO = (0, None)
 _SHARE = (0, 1)
-_RANGES: Mapping[str, tuple[float | None, float | None]] = {
+_RANGES: Ranges = {
     **dict.fromkeys(("size_px", "patch_size", "channels", "layers_per_block", "head_dim", "batch_size"), _FROM_ONE),
     **dict.fromkeys(("noise_levels", "vocab_size", "dim", "feed_forward_dim", "num_layers", "num_heads"), _FROM_ONE),
     **dict.fromkeys(("max_tokens", "subject_weight"), _FROM_ONE),
@@ -437,11 +437,11 @@ def get_preset(name: str, overrides: Sequence[str] = ()) -> Preset:
     if name not in PRESETS:
         raise PresetError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
     preset = PRESETS[name]
-    for override in overrides:
-        key, separator, value = override.partition("=")
-        if not separator:
-            raise PresetError(f"override {override!r} must look like key=value")
-        preset = _replace(preset, key.split("."), value, override)
+    try:
+        for override in overrides:
+            preset = overridden(preset, override, _RANGES)
+    except OverrideError as error:
+        raise PresetError(str(error)) from error
     _check_sides(preset.model)
     return preset
 
@@ -458,57 +458,6 @@ def _check_sides(model: ModelConfig | AdaptedModel) -> None:
         raise PresetError(f"model.size_px={model.size_px} must be a multiple of {lowest}, a patch at the lowest level")
     if model.channels[-1] % model.head_dim:
         raise PresetError(f"model.channels must end with a multiple of model.head_dim={model.head_dim}")
-
-
-def _replace(config: Any, path: list[str], text: str, override: str) -> Any:
-    """`config` with the field at `path` replaced; `*` as an index stands for every stage."""
-    if isinstance(config, tuple):
-        if path[0] != "*" and not (path[0].isdigit() and int(path[0]) < len(config)):
-            raise PresetError(f"{override!r}: {path[0]!r} must be 0 .. {len(config) - 1}, or * for all")
-        chosen = range(len(config)) if path[0] == "*" else [int(path[0])]
-        return tuple(
-            _replace(item, path[1:], text, override) if index in chosen else item for index, item in enumerate(config)
-        )
-    if not dataclasses.is_dataclass(config) or isinstance(config, type):
-        raise PresetError(f"{override!r}: there is no field {path[0]!r}")
-    if path[0] not in {f.name for f in dataclasses.fields(config)}:
-        raise PresetError(f"{override!r}: there is no field {path[0]!r}")
-    value = getattr(config, path[0])
-    if len(path) > 1:
-        return dataclasses.replace(config, **{path[0]: _replace(value, path[1:], text, override)})
-    value = _parse(text, get_type_hints(type(config))[path[0]], override)
-    least, most = _RANGES.get(path[0], (None, None))
-    for number in value if isinstance(value, tuple) else (value,):
-        if least is not None and number < least:
-            raise PresetError(f"{override!r}: it must be {least} or more")
-        if most is not None and number > most:
-            raise PresetError(f"{override!r}: it must be {most} or less")
-    return dataclasses.replace(config, **{path[0]: value})
-
-
-def _parse(text: str, kind: Any, override: str) -> Any:
-    """Reads `text` as a value of the annotated type `kind`."""
-    if get_origin(kind) is Literal:
-        if text not in get_args(kind):
-            raise PresetError(f"{override!r}: choose one of {', '.join(map(str, get_args(kind)))}")
-        return text
-    if kind is str:
-        return text
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        value = None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if get_origin(kind) is tuple and isinstance(value, list):
-        kinds = get_args(kind)
-        kinds = (kinds[0],) * len(value) if kinds[1:] == (...,) else kinds
-        if len(kinds) != len(value):
-            raise PresetError(f"{override!r}: it must be a list of {len(kinds)} values")
-        value = tuple(_parse(json.dumps(item), each, override) for item, each in zip(value, kinds, strict=True))
-    if not isinstance(value, get_origin(kind) or kind) or (kind is int and isinstance(value, bool)):
-        raise PresetError(f"{override!r}: {text!r} is not a value of type {getattr(kind, '__name__', kind)}")
-    return value
 
 
 def preset_to_dict(preset: Preset) -> dict[str, Any]:
