@@ -19,6 +19,7 @@ from instruct_imagen.data.report import DataError
 from instruct_imagen.data.world_tasks import WorldTasks
 from instruct_imagen.instruction import Instruction
 from instruct_imagen.lora import LORA_FILE, AdapterError
+from instruct_imagen.packaging import main as package_main
 from instruct_imagen.pipeline import InstructImagenPipeline
 from instruct_imagen.presets import Preset, get_preset
 from instruct_imagen.training.adapters import TARGETS
@@ -223,6 +224,43 @@ def test_adapters_that_do_not_fit_are_refused(adapted: Path, model_folder: Path,
     arguments = ("generate", "a red star", "--model", model_folder, "--out", tmp_path / "x.png", "--quiet")
     assert run(*arguments, "--lora", tmp_path) == 2
     assert "there is no adapter in" in capsys.readouterr().err
+
+
+def test_a_model_comes_with_adapters_of_its_own(adapted: Path, model_folder: Path, tmp_path: Path, capsys):
+    model, before, after = (tmp_path / name for name in ("model", "before", "after"))
+    shutil.copytree(model_folder, model)
+    score = {"figure": 0.5, "interval": [0.4, 0.6], "floor": 0.0, "ceiling": 0.9, "ceiling_at_size": 0.8, "count": 8}
+    for folder, figure in ((before, 0.125), (after, 0.5)):
+        folder.mkdir()
+        (folder / "scores.json").write_text(json.dumps({"editing": {"edit": {**score, "figure": figure}}}))
+    arguments = ("adapter", adapted / "lora", "--model", model, "--name", "edit", "--before", before, "--after", after)
+    assert package_main(list(map(str, arguments))) == 0
+    card = (model / "README.md").read_text()
+    assert "## Adapter `edit`" in card and "LoRA of rank 4; 8 examples of `edits`." in card
+    assert "| `edit` | 0.125 | 0.500 | 0.400 .. 0.600 |" in card
+    training = (model / "lora" / "edit" / "training.json").read_text()
+    assert str(adapted) not in training and str(tmp_path) not in training, "places of the training's machine"
+    base, own, by_path = (quiet_pipeline(model) for _ in range(3))
+    own.load_lora("edit")
+    by_path.load_lora(adapted / "lora")
+    assert (draw(own) - draw(base)).abs().max() > 1e-3
+    torch.testing.assert_close(draw(own), draw(by_path), rtol=0, atol=0.02)  # kept in bfloat16
+    drawing = ("generate", "a red star", "--model", model, "--steps", 2, "--quiet", "--out", tmp_path / "x.png")
+    assert run(*drawing, "--lora", "edit=0.5") == 0
+    assert run(*drawing, "--lora", "paint") == 2
+    assert "the model has its own: edit" in capsys.readouterr().err
+    kept = (model / "lora" / "edit" / LORA_FILE).read_bytes()
+    for wrong, words in (
+        ([*arguments, "--max-mib", "0.01"], "more than 0.01"),
+        ([*arguments, "--name", "../edit"], "no name of a folder"),
+        ([*arguments, "--after", tmp_path / "nothing"], "cannot be packaged"),
+        (["adapter", adapted, "--model", model, "--name", "edit"], "training.json is missing"),
+        (["adapter", adapted / "lora", "--model", adapted, "--name", "edit"], "model_index.json"),
+    ):
+        assert package_main(list(map(str, wrong))) == 2
+        assert words in capsys.readouterr().err
+        assert [path.name for path in (model / "lora").iterdir()] == ["edit"]
+        assert (model / "lora" / "edit" / LORA_FILE).read_bytes() == kept
 
 
 def test_the_adapters_of_the_command_line(tmp_path: Path):

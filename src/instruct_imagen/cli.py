@@ -71,8 +71,8 @@ def _add_model_options(command: argparse.ArgumentParser) -> None:
         "--lora",
         action="append",
         default=[],
-        metavar="DIR[=SCALE]",
-        help="an adapter that fine-tuning has written, as strong as SCALE (1); may be repeated",
+        metavar="NAME_OR_PATH[=SCALE]",
+        help="an adapter of the model's own or one that fine-tuning wrote, as strong as SCALE (1); may be repeated",
     )
     command.add_argument(
         "--steps", type=positive, metavar="N", help="denoising steps (the model's own, 24; the paper's sampler: 256)"
@@ -140,7 +140,7 @@ def parse_reference(argument: str) -> tuple[int | None, str, str]:
 
 
 def parse_adapter(argument: str) -> tuple[str, float]:
-    """Splits `DIR[=SCALE]`.
+    """Splits `NAME_OR_PATH[=SCALE]`.
 
     Raises:
         UsageError: the scale is no number.
@@ -151,7 +151,7 @@ def parse_adapter(argument: str) -> tuple[str, float]:
     try:
         return folder, float(scale)
     except ValueError:
-        raise UsageError(f"--lora {argument}: {scale!r} is not a number; write DIR=0.8, say") from None
+        raise UsageError(f"--lora {argument}: {scale!r} is not a number; write NAME=0.8, say") from None
 
 
 def _read_instruction(options: argparse.Namespace):

@@ -14,10 +14,31 @@ from .extras import require
 from .unet import InstructUNet
 
 LORA_FILE = "pytorch_lora_weights.safetensors"  # diffusers' name
+ADAPTERS = "lora"  # where a model's folder has adapters of its own, each in a folder
 
 
 class AdapterError(UserError):
     """An adapter that is missing, damaged, or made for another model."""
+
+
+def own_adapters(model: str | Path | None) -> dict[str, Path]:
+    """The adapters that come with a model, by name: folders in its folder."""
+    places = [] if model is None else sorted((Path(model) / ADAPTERS).glob("*"))
+    return {place.name: place for place in places if (place / LORA_FILE).is_file()}
+
+
+def find_adapter(name_or_path: str | Path, model: str | Path | None) -> Path:
+    """Folder of an adapter, by its name if it comes with the model, or else by its path.
+
+    Raises:
+        AdapterError: there is none.
+    """
+    own = own_adapters(model)
+    folder = own.get(str(name_or_path), Path(name_or_path))
+    if not (folder / LORA_FILE).is_file():
+        names = f"; the model has its own: {', '.join(own)}" if own else ""
+        raise AdapterError(f"there is no adapter in {folder}: it has no {LORA_FILE}{names}")
+    return folder
 
 
 def load_adapter(unet: InstructUNet, folder: Path, scale: float = 1.0) -> None:
@@ -25,11 +46,11 @@ def load_adapter(unet: InstructUNet, folder: Path, scale: float = 1.0) -> None:
 
     Args:
         unet: the network.
-        folder: with `LORA_FILE`.
+        folder: from `find_adapter`.
         scale: how strongly it acts; 1 is as it was trained.
 
     Raises:
-        AdapterError: there is none, it is damaged, or made for a network of other layers.
+        AdapterError: it is damaged, or made for a network of other layers.
         UserError: peft is not installed.
     """
     require("peft", "lora", "A LoRA adapter")
@@ -50,8 +71,6 @@ def load_adapter(unet: InstructUNet, folder: Path, scale: float = 1.0) -> None:
 def _check(unet: InstructUNet, folder: Path) -> None:
     """Every weight must belong to a layer of its width: a mismatch in the middle of loading would leave half of it."""
     file = folder / LORA_FILE
-    if not file.is_file():
-        raise AdapterError(f"there is no adapter in {folder}: it has no {LORA_FILE}")
     try:
         weights = load_file(file)
     except (OSError, SafetensorError) as error:

@@ -2,11 +2,15 @@ r"""From trained networks to a model that can be shipped: one folder, within its
 
     python -m instruct_imagen.packaging package --base train/nano/pipeline --super-resolution train/nano-sr/pipeline \
         --out src/instruct_imagen/weights/instruct-imagen-nano
+    python -m instruct_imagen.packaging adapter train/edit/lora --name edit \
+        --model src/instruct_imagen/weights/instruct-imagen-nano --before out/before --after out/after
     python -m instruct_imagen.packaging card src/instruct_imagen/weights/instruct-imagen-nano
 
-The card is written from the files in the folder alone: `training.json` of each network, `scores.json` and, of the model
-that it replaces, `scores_before.json`; `super_resolution.json`, if the second network was measured.
-`runs/ship.sh` does both with the evaluation between them.
+A model's own adapters (docs/finetuning.md) lie in its folder, and are gone when it is packaged anew: they fit no other
+weights. The card is written from the files in the folder alone: `training.json` of each network, `scores.json` and, of
+the model that it replaces, `scores_before.json`; `super_resolution.json`, if the second network was measured. An
+adapter's `scores_before.json` are those of the model without it. `runs/ship.sh` and `runs/ship_edit.sh` do it all,
+with the evaluation between.
 """
 
 from __future__ import annotations
@@ -16,14 +20,21 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from .cascade import SECOND_NETWORK, CascadeError, copy_base, entry, join, picture_size, read_index, read_json
 from .data.recipe import WORLD
 from .errors import UserError
 from .files import replacing, write_json, write_text
-from .training.checkpoint import TRAINING_FILE, CheckpointError, read_position
+from .lora import ADAPTERS, LORA_FILE, own_adapters
+from .presets import Preset
+from .training.checkpoint import TRAINING_FILE, CheckpointError, read_position, write_training_file
 
 MAX_MIB = 64.0
 LOG = "validation.jsonl"
@@ -72,12 +83,75 @@ def package(
             if (out / SCORES).is_file():
                 shutil.copy(out / SCORES, partial / SCORES_BEFORE)
             write_card(partial, out.name)
-            size = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file()) / 2**20
+            size = _mib(partial)
             if size > max_mib:
                 raise CascadeError(f"the model takes {size:.1f} MiB, more than {max_mib:g}")
     except OSError as error:
         raise CascadeError(f"the model cannot be packaged: {error}") from error
     return size
+
+
+def package_adapter(
+    adapter: Path,
+    model: Path,
+    name: str,
+    before: Path | None = None,
+    after: Path | None = None,
+    max_mib: float = MAX_MIB,
+) -> float:
+    """Puts an adapter into the folder of the model that it was trained for, in bfloat16, and into the model's card.
+
+    Args:
+        adapter: folder that fine-tuning has written, `OUT/lora`.
+        model: the model's folder.
+        name: by which `load_lora` and `--lora` find it; one of that name is replaced.
+        before, after: folders of `evaluate` without and with it, over the same suites.
+        max_mib: refuse where the model's folder would become larger.
+
+    Returns:
+        The size of the model's folder with it in MiB.
+
+    Raises:
+        AdapterError: there is no adapter, or it is for another model.
+        CheckpointError: its `training.json` is missing or damaged.
+        CascadeError: the model or scores are missing, or it is too large; or no folder can have that name.
+    """
+    from .pipeline import InstructImagenPipeline
+
+    if name != Path(name).name or name.startswith("."):
+        raise CascadeError(f"{name!r} is no name of a folder")
+    read_index(model)
+    position, preset = read_position(adapter, TRAINING_FILE)
+    InstructImagenPipeline.from_pretrained(model, super_resolution=None).load_lora(adapter.resolve())
+    out = model / ADAPTERS / name
+    out.parent.mkdir(exist_ok=True)
+    try:
+        with replacing(out) as partial:
+            partial.mkdir()
+            with safe_open(adapter / LORA_FILE, "pt") as file:
+                weights = {key: file.get_tensor(key).to(torch.bfloat16) for key in file.keys()}  # noqa: SIM118
+                save_file(weights, partial / LORA_FILE, metadata=file.metadata())
+            write_training_file(partial, position, _without_places(preset, model.resolve().name))
+            for scores, kept in ((before, SCORES_BEFORE), (after, SCORES)):
+                if scores is not None:
+                    shutil.copy(scores / SCORES, partial / kept)
+            size = _mib(model) - _mib(out)
+            if size > max_mib:
+                raise CascadeError(f"the model would take {size:.1f} MiB, more than {max_mib:g}")
+    except OSError as error:
+        raise CascadeError(f"the adapter cannot be packaged: {error}") from error
+    write_card(model)
+    return _mib(model)
+
+
+def _without_places(preset: Preset, base: str) -> Preset:
+    """The same with names for the paths of the training's machine, which mean nothing elsewhere."""
+    named = tuple(replace(item, source=Path(item.source).name) for item in preset.data.stage2)
+    return replace(preset, base=base, data=replace(preset.data, stage2=named))
+
+
+def _mib(folder: Path) -> float:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
 
 
 def _add_log(base: Path, folder: Path) -> None:
@@ -115,6 +189,8 @@ def model_card(folder: Path, name: str) -> str:
     lines += ["", "## Scores", "", *_score_lines(folder)]
     if (folder / MEASURED).is_file():
         lines += ["", "## Super-resolution", "", *_measured_lines(read_json(folder / MEASURED))]
+    for adapter, place in own_adapters(folder).items():
+        lines += ["", f"## Adapter `{adapter}`", "", *_adapter_lines(place)]
     return "\n".join(lines) + "\n"
 
 
@@ -164,8 +240,6 @@ def _num_parameters(component: Path) -> str:
     """Parameters of a saved network in millions, read from the heads of its files."""
     from math import prod
 
-    from safetensors import safe_open
-
     total = 0
     for file in component.glob("*.safetensors"):
         with safe_open(file, "pt") as tensors:
@@ -173,13 +247,13 @@ def _num_parameters(component: Path) -> str:
     return f"{total / 1e6:.1f} M"
 
 
-def _score_lines(folder: Path) -> list[str]:
+def _score_lines(folder: Path, before_means: str = "of the model that was shipped until now") -> list[str]:
     """The suites' figures, before and after."""
     if not (folder / SCORES).is_file():
         return ["Not measured yet."]
     after = read_json(folder / SCORES)
     before = read_json(folder / SCORES_BEFORE) if (folder / SCORES_BEFORE).is_file() else {}
-    lines = ["*before*: of the model that was shipped until now.", ""]
+    lines = [f"*before*: {before_means}.", ""]
     for suite, tasks in after.items():
         lines += [f"| {suite} | before | after | interval | floor | ceiling | ceiling at its size | instructions |"]
         lines += ["|---|---|---|---|---|---|---|---|"]
@@ -192,6 +266,15 @@ def _score_lines(folder: Path) -> list[str]:
                 f"| {score['ceiling']:.3f} | {score['ceiling_at_size']:.3f} | {score['count']} |"
             )
     return [*lines, "", "docs/evaluation.md says what they mean."]
+
+
+def _adapter_lines(folder: Path) -> list[str]:
+    """What it was trained on and what it changes."""
+    position, preset = read_position(folder, TRAINING_FILE)
+    sources = ", ".join(f"`{item.name}`" for item in preset.data.stage2)
+    stage = preset.stages[0]
+    lines = [f"LoRA of rank {stage.lora_rank}; {position.total_steps * stage.batch_size} examples of {sources}."]
+    return [*lines, "", *_score_lines(folder, "the same without the adapter")]
 
 
 def _measured_lines(measured: dict[str, Any]) -> list[str]:
@@ -225,12 +308,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     make.add_argument("--noise-level", type=share, metavar="L", help="default of sampling, 0..1")
     make.add_argument("--measured", type=Path, metavar="FILE", help="super_resolution.json to put into the card")
     make.add_argument("--max-mib", type=positive_number, default=MAX_MIB, metavar="N")
+    add = commands.add_parser("adapter", help="put an adapter into the folder of its model")
+    add.add_argument("adapter", type=Path, metavar="DIR", help="OUT/lora of a fine-tuning")
+    add.add_argument("--model", type=Path, required=True, metavar="DIR")
+    add.add_argument("--name", required=True)
+    add.add_argument("--before", type=Path, metavar="DIR", help="what `evaluate` wrote without it")
+    add.add_argument("--after", type=Path, metavar="DIR", help="and with it")
+    add.add_argument("--max-mib", type=positive_number, default=MAX_MIB, metavar="N")
     card = commands.add_parser("card", help="write the card of a folder anew, from the scores in it")
     card.add_argument("folder", type=Path)
     options = parser.parse_args(arguments)
     try:
         if options.command == "card":
             print(write_card(options.folder))
+        elif options.command == "adapter":
+            chosen = (options.name, options.before, options.after, options.max_mib)
+            print(f"{options.model}: {package_adapter(options.adapter, options.model, *chosen):.1f} MiB")
         else:
             chosen = (options.super_resolution, options.noise_level, options.measured, options.max_mib)
             print(f"{options.out}: {package(options.base, options.out, *chosen):.1f} MiB")

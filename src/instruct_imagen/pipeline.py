@@ -33,7 +33,7 @@ from .errors import UserError
 from .guidance import ConstantGuidance, Guidance
 from .instruction import Instruction
 from .latents import pixels_per_sample, to_pixels
-from .lora import load_adapter
+from .lora import find_adapter, load_adapter
 from .sampling import Request, encode_branches
 from .schedulers import ddpm_scheduler, fast_scheduler
 from .super_resolution import LowResolution, SuperResolutionOptions, SuperResolutionUNet
@@ -206,15 +206,18 @@ class InstructImagenPipeline(DiffusionPipeline):
         """
         self.scheduler = ddpm_scheduler(self.scheduler.config, bounded=self.vae is None)
 
-    def load_lora(self, folder: str | Path, scale: float = 1.0) -> None:
-        """Adds a LoRA adapter to the base network, see `lora.load_adapter`.
+    def load_lora(self, name_or_path: str | Path, scale: float = 1.0) -> None:
+        """Adds a LoRA adapter to the base network: one that comes with the model, by name, or a folder.
+
+        Those that were added before go on acting; `scale` says how strongly this one does.
 
         Raises:
-            ModelError: there is no base network.
+            ModelError: there is no base network, which an adapter would change.
+            AdapterError: there is no such adapter, or see `lora.load_adapter`.
         """
         if self.unet is None:
             raise ModelError("this model has no base network, which an adapter would change")
-        load_adapter(self.unet, Path(folder), scale)
+        load_adapter(self.unet, find_adapter(name_or_path, self.name_or_path), scale)
 
     @torch.no_grad()
     def __call__(
