@@ -21,7 +21,7 @@ OPTIONS = {
     "--set --steps --tracker",
     "import": "--download --dtype --estimate --help --out --quiet --super-resolution --variant",
     "serve": "--alias --allow-anonymous --allow-url-references --batch --engine --exact --grace --help --host "
-    "--keys --log-instructions --max-body --max-images --max-megapixels --max-replicas --max-size "
+    "--keys --log-instructions --lora --max-body --max-images --max-megapixels --max-replicas --max-size "
     "--max-steps --min-replicas --model --model-name --picture-dir --port --public-url --queue --quiet "
     "--rate --ray-address --replica-cpus --replica-gpus --size --steps --watermark",
     "studio": "--depth-model --device --dtype --edge-model --help --host --keep --lora --mask-model --model --offload "

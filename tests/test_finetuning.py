@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
@@ -14,7 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from training_runs import Run, assert_same_tensors, newest_tensors, seen_in, start
 
-from instruct_imagen.cli import UsageError, main, parse_adapter
+from instruct_imagen.arguments import adapter
+from instruct_imagen.cli import main
 from instruct_imagen.data.report import DataError
 from instruct_imagen.data.world_tasks import WorldTasks
 from instruct_imagen.instruction import Instruction
@@ -263,12 +265,31 @@ def test_a_model_comes_with_adapters_of_its_own(adapted: Path, model_folder: Pat
         assert (model / "lora" / "edit" / LORA_FILE).read_bytes() == kept
 
 
+def test_a_server_draws_with_its_adapters(adapted: Path, model_folder: Path, monkeypatch):
+    pytest.importorskip("fastapi", reason="fastapi is not installed")
+    from instruct_imagen.serving import server
+    from instruct_imagen.serving.metrics import Metrics
+    from instruct_imagen.serving.settings import ServerSettings
+
+    served, plain, pipelines = str(adapted / "lora"), quiet_pipeline(model_folder), []
+    stages_of = server.stages_of
+    monkeypatch.setattr(
+        server, "stages_of", lambda pipeline, exact: stages_of(pipelines.append(pipeline) or pipeline, exact)
+    )
+    settings = ServerSettings(str(model_folder), adapters=((served, 1.0),))
+    engine, _ = server.local_engine(settings, Metrics())
+    engine.close()
+    assert (draw(pipelines[0]) - draw(plain)).abs().max() > 1e-3
+    assert settings.made_with == f"{model_folder.name} + run/lora"
+
+
 def test_the_adapters_of_the_command_line(tmp_path: Path):
     odd = tmp_path / "rank=4"
     odd.mkdir()
-    assert parse_adapter("lora") == ("lora", 1.0)
-    assert parse_adapter("lora=0.5") == ("lora", 0.5)
-    assert parse_adapter(str(odd)) == (str(odd), 1.0)
-    assert parse_adapter(f"{odd}=-1") == (str(odd), -1.0)
-    with pytest.raises(UsageError, match="'strong' is not a number"):
-        parse_adapter("lora=strong")
+    assert adapter("lora") == ("lora", 1.0)
+    assert adapter("lora=0.5") == ("lora", 0.5)
+    assert adapter(str(odd)) == (str(odd), 1.0)
+    assert adapter(f"{odd}=-1") == (str(odd), -1.0)
+    for strength in ("strong", "nan", "inf", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"'{strength}' is no strength"):
+            adapter(f"lora={strength}")

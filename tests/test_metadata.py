@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from instruct_imagen.metadata import PNG_KEY, MetadataError, Provenance, read_png_metadata, write_png
+from instruct_imagen.metadata import PNG_KEY, MetadataError, Provenance, read_png_metadata, title_with, write_png
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
 MADE = Provenance("Draw [ref#1].", ((1, "fox"),), "instruct-imagen-nano", 7, 24, 3.0, None, 16)
@@ -52,3 +52,9 @@ def test_other_pictures_are_refused_in_one_sentence(tmp_path: Path) -> None:
             read_png_metadata(content)
     with pytest.raises(MetadataError, match=r"none\.png"):
         read_png_metadata(tmp_path / "none.png")
+
+
+def test_adapters_are_named_behind_the_model():
+    adapters = [("edit", 1.0), ("train/mine/lora", 0.5)]
+    assert title_with("instruct-imagen-nano", adapters) == "instruct-imagen-nano + edit + mine/lora x 0.5"
+    assert title_with("instruct-imagen-nano", []) == "instruct-imagen-nano"

@@ -129,6 +129,7 @@ def test_the_store_clears_what_is_old_or_half_written(tmp_path: Path):
     ("options", "said"),
     [
         (("--model", "none"), "no model"),
+        (("--lora", "{tmp}/none"), "there is no adapter"),
         (("--host", "0.0.0.0"), "--keys"),
         (("--host", "192.0.2.1", "--allow-anonymous"), "cannot be listened on"),
         (("--port", "99999"), "cannot be listened on"),

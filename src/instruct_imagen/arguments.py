@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+from pathlib import Path
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -43,3 +45,29 @@ def share(text: str) -> float:
     if value > 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return value
+
+
+def adapter(text: str) -> tuple[str, float]:
+    """An adapter's name or folder, and how strongly it acts: `NAME_OR_PATH[=SCALE]`."""
+    name, separator, scale = text.rpartition("=")
+    if not separator or Path(text).is_dir():
+        return text, 1.0
+    try:
+        value = float(scale)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{scale!r} is no strength; write NAME=0.8, say")
+    return name, value
+
+
+def add_adapters(command: argparse.ArgumentParser) -> None:
+    """Adds `--lora`, whose value becomes a list of pairs for `InstructImagenPipeline.load_lora`."""
+    command.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        type=adapter,
+        metavar="NAME_OR_PATH[=SCALE]",
+        help="an adapter of the model's own or one that fine-tuning wrote, as strong as SCALE (1); may be repeated",
+    )

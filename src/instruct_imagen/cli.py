@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .arguments import DTYPES, natural, positive, share
+from .arguments import DTYPES, add_adapters, natural, positive, share
 from .cli_data import add_data
 from .cli_evaluate import add_evaluate
 from .cli_import import add_import
@@ -67,13 +67,7 @@ def _add_model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--model", default="instruct-imagen-nano", metavar="NAME_OR_PATH", help="shipped model or folder (%(default)s)"
     )
-    command.add_argument(
-        "--lora",
-        action="append",
-        default=[],
-        metavar="NAME_OR_PATH[=SCALE]",
-        help="an adapter of the model's own or one that fine-tuning wrote, as strong as SCALE (1); may be repeated",
-    )
+    add_adapters(command)
     command.add_argument(
         "--steps", type=positive, metavar="N", help="denoising steps (the model's own, 24; the paper's sampler: 256)"
     )
@@ -139,21 +133,6 @@ def parse_reference(argument: str) -> tuple[int | None, str, str]:
     return marker, rest[:end], rest[end + 1 :]
 
 
-def parse_adapter(argument: str) -> tuple[str, float]:
-    """Splits `NAME_OR_PATH[=SCALE]`.
-
-    Raises:
-        UsageError: the scale is no number.
-    """
-    folder, separator, scale = argument.rpartition("=")
-    if not separator or Path(argument).is_dir():
-        return argument, 1.0
-    try:
-        return folder, float(scale)
-    except ValueError:
-        raise UsageError(f"--lora {argument}: {scale!r} is not a number; write NAME=0.8, say") from None
-
-
 def _read_instruction(options: argparse.Namespace):
     from .instruction import Instruction, Reference
     from .pictures import load_image
@@ -184,8 +163,8 @@ def load_pipeline(options: argparse.Namespace):
 
     hide_loading_bars()
     pipeline = InstructImagenPipeline.from_pretrained(options.model, dtype=getattr(torch, options.dtype))
-    for folder, scale in map(parse_adapter, options.lora):
-        pipeline.load_lora(folder, scale)
+    for name_or_path, scale in options.lora:
+        pipeline.load_lora(name_or_path, scale)
     pipeline.set_progress_bar_config(disable=options.quiet, leave=False)
     place(pipeline, options.device, options.offload)
     return pipeline

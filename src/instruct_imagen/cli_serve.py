@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arguments import natural, positive, positive_number
+from .arguments import add_adapters, natural, positive, positive_number
 
 if TYPE_CHECKING:
     from .serving.keys import ApiKeys
@@ -21,6 +21,7 @@ def add_serve(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Adds `serve`."""
     command = commands.add_parser("serve", help="serve a model over HTTP, as OpenAI's images API and its own")
     command.add_argument("--model", default="instruct-imagen-nano", metavar="NAME_OR_PATH", help="(%(default)s)")
+    add_adapters(command)
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     command.add_argument("--port", type=natural, default=8000, help="0: any that is free (%(default)s)")
     command.add_argument("--model-name", metavar="NAME", help="as clients call it (the model's own name)")
@@ -128,6 +129,7 @@ def settings_of(options: argparse.Namespace) -> ServerSettings:
     )
     return ServerSettings(
         model=options.model,
+        adapters=tuple(options.lora),
         model_name=options.model_name,
         aliases=tuple(options.alias),
         limits=limits,

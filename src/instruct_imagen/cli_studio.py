@@ -27,6 +27,7 @@ def add_studio(
 
 def _studio(options: argparse.Namespace) -> None:
     from .cli import load_pipeline
+    from .metadata import title_with
     from .studio.drawing import PipelinePainter
     from .studio.pictures import StudioError
     from .studio.server import serve_studio
@@ -37,5 +38,6 @@ def _studio(options: argparse.Namespace) -> None:
             raise StudioError(f"There is nothing at '{path}'; --{option}-model names a model on this machine.")
     pipeline = load_pipeline(options)
     pipeline.set_progress_bar_config(disable=True)
-    painter = PipelinePainter(pipeline, Path(options.model).name, options.steps, options.stages)
+    title = title_with(Path(options.model).name, options.lora)
+    painter = PipelinePainter(pipeline, title, options.steps, options.stages)
     serve_studio(painter, options.host, options.port, control_models(options), options.pack, options.keep)

@@ -11,7 +11,9 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -33,7 +35,7 @@ class Provenance:
     Attributes:
         instruction: the text, markers in their canonical spelling.
         references: (marker, text) of each reference; the pictures themselves are not kept.
-        model: its name.
+        model: its name, and those of adapters.
         seed, num_inference_steps, guidance_scale, image_guidance_scale: of this picture.
         size_px: side of the file, enlarged from what the model drew.
         version: of this package.
@@ -48,6 +50,12 @@ class Provenance:
     image_guidance_scale: float | None
     size_px: int
     version: str = __version__
+
+
+def title_with(model: str, adapters: Sequence[tuple[str, float]]) -> str:
+    """What pictures say they were made with: `model + edit`, or `model + mine/lora x 0.5`; of a path its end alone."""
+    names = ["/".join(Path(name).parts[-2:]) + (f" x {scale:g}" if scale != 1 else "") for name, scale in adapters]
+    return " + ".join([model, *names])
 
 
 def to_json(metadata: Provenance) -> str:

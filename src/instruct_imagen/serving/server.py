@@ -26,9 +26,12 @@ def local_engine(settings: ServerSettings, metrics: Metrics) -> tuple[LocalEngin
 
     Raises:
         ModelError: no such model.
+        AdapterError: no such adapter, or it does not fit.
     """
     hide_loading_bars()
     pipeline = InstructImagenPipeline.from_pretrained(settings.model)
+    for name_or_path, scale in settings.adapters:
+        pipeline.load_lora(name_or_path, scale)
     if torch.cuda.is_available():
         pipeline.to("cuda")
     limits = settings.limits

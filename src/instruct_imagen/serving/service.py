@@ -169,7 +169,7 @@ class Service:
         return [found[picture] for picture in range(len(request.seeds))]
 
     async def _finished(self, http: Request, drawn: Drawn, request: DrawRequest, output: Output) -> PictureBody:
-        name, mark = self.settings.name, self._watermark
+        name, mark = self.settings.made_with, self._watermark
         async with self._finishing:
             content = await asyncio.to_thread(finish, drawn.image, request, drawn.picture, output, name, mark)
             seed = request.seeds[drawn.picture]

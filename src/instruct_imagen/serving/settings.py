@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError
+from ..metadata import title_with
 from .keys import ApiKeys
 
 MEBIBYTE = 1024**2
@@ -52,6 +53,7 @@ class ServerSettings:
 
     Attributes:
         model: shipped model or folder.
+        adapters: of LoRA, by name or folder, and how strongly each acts.
         model_name: as clients call it; the model's own name where None.
         aliases: other names that clients may use for it, such as "dall-e-2".
         limits: see `Limits`.
@@ -69,6 +71,7 @@ class ServerSettings:
     """
 
     model: str = "instruct-imagen-nano"
+    adapters: tuple[tuple[str, float], ...] = ()
     model_name: str | None = None
     aliases: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
@@ -90,3 +93,8 @@ class ServerSettings:
     def name(self) -> str:
         """The model as clients call it."""
         return self.model_name or Path(self.model).name
+
+    @property
+    def made_with(self) -> str:
+        """The model as pictures call it, with its adapters."""
+        return title_with(self.name, self.adapters)
