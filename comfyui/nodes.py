@@ -15,6 +15,7 @@ from PIL import Image
 
 from instruct_imagen import Instruction, Reference
 from instruct_imagen.guidance import OscillatingGuidance
+from instruct_imagen.lora import LORA_FILE, find_adapter
 from instruct_imagen.pipeline import DEFAULT_MODEL, DEFAULT_STEPS, PAPER_STEPS, InstructImagenPipeline, resolve_model
 from instruct_imagen.progress import Progress, progress_callback
 
@@ -41,19 +42,25 @@ class LoadPipeline(io.ComfyNode):
                 io.String.Input("model", default=DEFAULT_MODEL, tooltip="A shipped model's name, or a folder."),
                 io.Combo.Input("device", options=["auto", "cpu", "cuda"], default="auto"),
                 io.Combo.Input("dtype", options=list(DTYPES), default="float32"),
+                io.String.Input("lora", default="", tooltip="An adapter of the model's own, or a folder; empty: none."),
+                io.Float.Input("lora_scale", default=1.0, min=-10.0, max=10.0, step=0.05, tooltip="How strongly."),
             ],
             outputs=[PIPELINE.Output(display_name="pipeline")],
         )
 
     @classmethod
-    def fingerprint_inputs(cls, model: str, device: str, dtype: str) -> Any:
-        """Loads again when the model was saved anew."""
-        return model, device, dtype, (resolve_model(model) / "model_index.json").stat().st_mtime
+    def fingerprint_inputs(cls, model: str, device: str, dtype: str, lora: str = "", lora_scale: float = 1.0) -> Any:
+        """Loads again when the model or the adapter was saved anew."""
+        folder = resolve_model(model)
+        files = [folder / "model_index.json", *([find_adapter(lora, folder) / LORA_FILE] if lora else [])]
+        return model, device, dtype, lora, lora_scale, [file.stat().st_mtime for file in files]
 
     @classmethod
-    def execute(cls, model: str, device: str, dtype: str) -> io.NodeOutput:
+    def execute(cls, model: str, device: str, dtype: str, lora: str = "", lora_scale: float = 1.0) -> io.NodeOutput:
         """Loads it."""
         pipeline = InstructImagenPipeline.from_pretrained(model, dtype=DTYPES[dtype])
+        if lora:
+            pipeline.load_lora(lora, lora_scale)
         pipeline.set_progress_bar_config(disable=True)
         return io.NodeOutput(pipeline.to(_device() if device == "auto" else device))
 

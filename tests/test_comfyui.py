@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,9 @@ from PIL import Image
 from instruct_imagen import InstructImagenPipeline, Instruction
 from instruct_imagen.errors import InstructionError
 from instruct_imagen.guidance import OscillatingGuidance
+from instruct_imagen.lora import LORA_FILE, AdapterError
 from instruct_imagen.pipeline import ModelError
+from instruct_imagen.training.adapters import ADAPTER, train_adapters
 
 PACK = Path(__file__).parents[1] / "comfyui"
 LOAD, TIE, DRAW = "InstructImagenLoadPipeline", "InstructImagenReference", "InstructImagenGenerate"
@@ -117,7 +121,7 @@ def test_cancel_ends_between_steps(comfy: ComfyUI, loaded: Link) -> None:
     assert len(comfy.progress) == 3
 
 
-def test_errors_are_sentences(comfy: ComfyUI, loaded: Link, tmp_path: Path) -> None:
+def test_errors_are_sentences(comfy: ComfyUI, loaded: Link, model_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InstructionError, match="no reference has marker 1"):
         comfy.run(DRAW, pipeline=loaded, instruction="Draw [ref#1].")
     with pytest.raises(InstructionError, match="empty"):
@@ -126,6 +130,35 @@ def test_errors_are_sentences(comfy: ComfyUI, loaded: Link, tmp_path: Path) -> N
         comfy.run(TIE, image=batch(0), text="x" * 201)
     with pytest.raises(ModelError, match="there is no model"):
         comfy.run(LOAD, model=str(tmp_path))
+    with pytest.raises(AdapterError, match="there is no adapter"):
+        comfy.run(LOAD, model=str(model_folder), lora=str(tmp_path))
+
+
+def test_an_adapter_is_loaded_by_its_name_and_loaded_anew(comfy: ComfyUI, model_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft", reason="peft is not installed")
+    model = tmp_path / "model"
+    shutil.copytree(model_folder, model)
+    trained = InstructImagenPipeline.from_pretrained(model).unet
+    train_adapters(trained, rank=2)
+    with torch.no_grad():
+        for name, weight in trained.named_parameters():
+            if ".lora_" in name:
+                weight.fill_(0.2)
+    trained.save_lora_adapter(str(model / "lora" / "dots"), adapter_name=ADAPTER)
+    file = model / "lora" / "dots" / LORA_FILE
+
+    def drawn(**settings) -> torch.Tensor:
+        (loaded,) = comfy.run(LOAD, model=str(model), **settings)
+        return comfy.run(DRAW, pipeline=loaded, instruction="a fox", steps=2)[0].value
+
+    assert torch.equal(drawn(), drawn(lora="dots", lora_scale=0.0))
+    assert not torch.allclose(drawn(), drawn(lora="dots"), atol=1e-3)
+    fingerprint = comfy.nodes[LOAD].fingerprint_inputs
+    first = fingerprint(str(model), "cpu", "float32", "dots", 1.0)
+    assert first == fingerprint(str(model), "cpu", "float32", "dots", 1.0)
+    assert first != fingerprint(str(model), "cpu", "float32", "dots", 0.5)
+    os.utime(file, (1, 1))
+    assert first != fingerprint(str(model), "cpu", "float32", "dots", 1.0)
 
 
 def test_a_model_that_is_saved_anew_is_loaded_anew(comfy: ComfyUI, model_folder: Path, tmp_path: Path) -> None:
@@ -134,8 +167,6 @@ def test_a_model_that_is_saved_anew_is_loaded_anew(comfy: ComfyUI, model_folder:
     fingerprint = comfy.nodes[LOAD].fingerprint_inputs
     first = fingerprint(str(tmp_path), "cpu", "float32")
     assert first == fingerprint(str(tmp_path), "cpu", "float32") != fingerprint(str(tmp_path), "cpu", "bfloat16")
-    import os
-
     os.utime(index, (1, 1))
     assert first != fingerprint(str(tmp_path), "cpu", "float32")
 
