@@ -228,6 +228,22 @@ def test_adapters_that_do_not_fit_are_refused(adapted: Path, model_folder: Path,
     assert "there is no adapter in" in capsys.readouterr().err
 
 
+def test_a_complete_run_goes_on_when_more_steps_are_asked_for(
+    adapted: Path, model_folder: Path, own_examples, tmp_path
+):
+    out = tmp_path / "run"
+    shutil.copytree(adapted, out)
+    before = load_file(out / "lora" / LORA_FILE)
+    again = ("finetune", own_examples, "--out", out, "--resume", "latest", "--rank", 4, *QUICK)
+    assert run(*again, "--steps", 4) == 0
+    assert (out / "lora" / LORA_FILE).read_bytes() == (adapted / "lora" / LORA_FILE).read_bytes()
+    assert run(*again, "--steps", 6) == 0
+    position = json.loads((out / "lora" / "training.json").read_text())["position"]
+    assert (position["stage_index"], position["total_steps"]) == (1, 6)
+    assert any(not torch.equal(weight, before[name]) for name, weight in load_file(out / "lora" / LORA_FILE).items())
+    assert run(*again, "--steps", 3) == 0, "fewer than were done: complete"
+
+
 def test_a_model_comes_with_adapters_of_its_own(adapted: Path, model_folder: Path, tmp_path: Path, capsys):
     model, before, after = (tmp_path / name for name in ("model", "before", "after"))
     shutil.copytree(model_folder, model)

@@ -189,11 +189,20 @@ def _training_of(model: Path, preset: Preset) -> tuple[TrainingPosition, Preset]
         ) from error
     if isinstance(trained.model, AdaptedModel) or not can_begin_with(preset.built, trained.model):
         raise BeginningError(f"{model} is not a model of preset {preset.name!r}; repeat the --set it was trained with")
-    if position.stage_index == len(trained.stages) == len(preset.stages):  # complete; this preset may want more steps
-        last = trained.stages[-1]
-        examples = last.steps * last.batch_size
-        position = replace(position, stage_index=position.stage_index - 1, step=last.steps, examples=examples)
+    position = reopened(position, trained, preset)
     return replace(position, optimizer_from=position.step), trained
+
+
+def reopened(position: TrainingPosition, trained: Preset, preset: Preset) -> TrainingPosition:
+    """The end of the last stage, where the training was complete and `preset` has more steps; or else `position`."""
+    if not position.stage_index == len(trained.stages) == len(preset.stages):
+        return position
+    then, now = trained.stages[-1], preset.stages[-1]
+    if now.steps <= then.steps:
+        return position
+    return replace(
+        position, stage_index=position.stage_index - 1, step=then.steps, examples=then.steps * then.batch_size
+    )
 
 
 def _fits(folder: Path, config: TextEncoderConfig) -> bool:

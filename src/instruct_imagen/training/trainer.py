@@ -26,7 +26,7 @@ from ..presets import Preset, StageConfig, preset_to_dict, write_preset
 from ..world import load_pack
 from .adapters import train_adapters
 from .average import MovingAverage
-from .beginning import begin, with_base
+from .beginning import begin, reopened, with_base
 from .checkpoint import (
     DamagedCheckpointError,
     TrainingPosition,
@@ -164,7 +164,8 @@ class Trainer:
         """Loads the newest good checkpoint; a damaged one is passed over with a warning."""
         for checkpoint in self._found:
             try:
-                self.position, trained = read_position(checkpoint)
+                position, trained = read_position(checkpoint)
+                self.position = reopened(position, trained, self.preset)
                 if trained.model != self.preset.model:
                     raise TrainingError(f"{checkpoint} is of another model; repeat the --set it was started with")
                 if self.position.stage_index >= len(self.preset.stages):
