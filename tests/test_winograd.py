@@ -40,3 +40,11 @@ def test_what_it_does_not_pay_for_goes_the_usual_way(shape: tuple[int, ...]):
     expected = layer(maps)
     use_winograd(layer)
     torch.testing.assert_close(layer(maps), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_first_call_without_gradients_leaves_later_ones_theirs():
+    maps, weight = torch.randn(2, 3, 12, 12), torch.randn(4, 3, 3, 3, requires_grad=True)
+    with torch.inference_mode():
+        winograd_conv2d(maps, weight, None)
+    winograd_conv2d(maps, weight, None).sum().backward()
+    assert weight.grad is not None

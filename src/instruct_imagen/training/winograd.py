@@ -38,6 +38,7 @@ MAX_SIDE = 8  # beyond, the dense transforms of a whole map cost more than they 
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # whoever asks first: later calls may want gradients
 def _transforms(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Matrices that take a map to its tiles' frequencies [36*t, H*W], back [H*W, 36*t], and weights [36, 9]."""
 
