@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from training_steps import OwnStep
 from instruct_imagen.data.example import ExampleSource
 from instruct_imagen.data.mixture import stage_source
 from instruct_imagen.data.shards import EpochSource, ShardSource, ShardWriter
+from instruct_imagen.files import write_json
 from instruct_imagen.pipeline import DEFAULT_MODEL, resolve_model
 from instruct_imagen.precision import fast_bfloat16
 from instruct_imagen.presets import Preset, get_preset
@@ -96,7 +96,7 @@ def main() -> None:
     found["training consumes"] = round(rate, 1)
     print(f"training consumes {rate:.1f} examples/s on {torch.get_num_threads()} threads")
     if args.json:
-        args.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_json(args.json, found)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from instruct_imagen.data.report import Report
+from instruct_imagen.files import write_json
 from instruct_imagen.retrieval.clusters import ClusterRules
 from instruct_imagen.retrieval.domains import DomainTexts
 from instruct_imagen.retrieval.embedders import unit_length
@@ -186,10 +187,9 @@ def main() -> None:
     if args.exact_below is not None:
         rules = replace(rules, index=replace(rules.index, exact_below=args.exact_below))
     found = measure(args.num_pictures, args.dim, args.domains, rules, args.seed, args.workers)
-    text = json.dumps(found, indent=2)
-    print(text)
+    print(json.dumps(found, indent=2))
     if args.json:
-        args.json.write_text(text + "\n", encoding="utf-8")
+        write_json(args.json, found)
 
 
 if __name__ == "__main__":

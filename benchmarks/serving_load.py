@@ -33,6 +33,7 @@ import psutil
 import torch
 from PIL import Image
 
+from instruct_imagen.files import write_json
 from instruct_imagen.instruction import Instruction
 from instruct_imagen.pipeline import InstructImagenPipeline, hide_loading_bars
 from instruct_imagen.serving.provenance import read_provenance
@@ -330,10 +331,9 @@ def main() -> None:
     found = measure(args.model, requests, args.concurrency, args.num_single)
     if args.kill:
         found["kill"] = kill(args.model, requests, args.concurrency)
-    text = json.dumps(found, indent=2)
-    print(text)
+    print(json.dumps(found, indent=2))
     if args.json:
-        args.json.write_text(text + "\n", encoding="utf-8")
+        write_json(args.json, found)
     outcomes = Counter(found["together"]["outcomes"])  # type: ignore[index]
     expected = {"drawn": "valid", "left": "cancelled", "refused": "invalid"}
     wanted = {outcome: found["by_kind"].get(kind, 0) for outcome, kind in expected.items()}  # type: ignore[union-attr]

@@ -15,7 +15,6 @@ so that other work on the machine favours nobody.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from training_rivals import HOW_TO_GET_IMAGEN_PYTORCH, load_imagen_pytorch, make
 from training_steps import OwnStep, TrainingStep, world_batch
 from transformers import PreTrainedTokenizerBase
 
+from instruct_imagen.files import write_json
 from instruct_imagen.pipeline import DEFAULT_MODEL, resolve_model
 from instruct_imagen.precision import fast_bfloat16
 from instruct_imagen.presets import Preset, get_preset
@@ -270,7 +270,7 @@ def main() -> None:
     found = measure(comparisons, load_pack(args.pack), precisions, size, args.clock, seconds)
     print(table(found))
     if args.json:
-        args.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_json(args.json, found)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from instruct_imagen.files import write_json
 from instruct_imagen.world import GlyphPack, SceneSampler, caption, load_pack, render
 
 
@@ -83,10 +84,10 @@ def main() -> None:
     load_sec = time.perf_counter() - start
     rates = [measure(pack, num_workers, args.seconds, args.size_px) for num_workers in args.workers]
     report = {"pack": pack.name, "num_glyphs": len(pack), "load_sec": round(load_sec, 2), "size_px": args.size_px}
-    text = json.dumps({**report, "rates": rates}, indent=2)
-    print(text)
+    found = {**report, "rates": rates}
+    print(json.dumps(found, indent=2))
     if args.json:
-        args.json.write_text(text + "\n", encoding="utf-8")
+        write_json(args.json, found)
 
 
 if __name__ == "__main__":

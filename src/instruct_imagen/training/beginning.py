@@ -194,15 +194,12 @@ def _training_of(model: Path, preset: Preset) -> tuple[TrainingPosition, Preset]
 
 
 def reopened(position: TrainingPosition, trained: Preset, preset: Preset) -> TrainingPosition:
-    """The end of the last stage, where the training was complete and `preset` has more steps; or else `position`."""
+    """The end of its last stage, where a training was complete, for more steps of it; or else `position`."""
     if not position.stage_index == len(trained.stages) == len(preset.stages):
         return position
-    then, now = trained.stages[-1], preset.stages[-1]
-    if now.steps <= then.steps:
-        return position
-    return replace(
-        position, stage_index=position.stage_index - 1, step=then.steps, examples=then.steps * then.batch_size
-    )
+    last = trained.stages[-1]
+    examples = last.steps * last.batch_size
+    return replace(position, stage_index=position.stage_index - 1, step=last.steps, examples=examples)
 
 
 def _fits(folder: Path, config: TextEncoderConfig) -> bool:

@@ -226,7 +226,7 @@ def read_position(folder: Path, file: str = STATE_FILE) -> tuple[TrainingPositio
         CheckpointError: it cannot be read, or was written by another version of this program.
     """
     try:
-        description = json.loads((folder / file).read_text())
+        description = json.loads((folder / file).read_text(encoding="utf-8"))
         position, preset = description["position"], description["preset"]
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
         raise DamagedCheckpointError(f"{folder / file} is missing or damaged: {error}") from error
@@ -259,7 +259,8 @@ def load_checkpoint(checkpoint: Path, state: TrainingState, processes: Processes
     """
 
     def read() -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        return json.loads((checkpoint / STATE_FILE).read_text()), load_file(checkpoint / RANDOM_FILE)
+        description = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+        return description, load_file(checkpoint / RANDOM_FILE)
 
     description, random_state = _in_all(checkpoint, processes, read)
     if "files" in description:

@@ -164,8 +164,9 @@ class Trainer:
         """Loads the newest good checkpoint; a damaged one is passed over with a warning."""
         for checkpoint in self._found:
             try:
-                position, trained = read_position(checkpoint)
-                self.position = reopened(position, trained, self.preset)
+                self.position, trained = read_position(checkpoint)
+                if self.preset.stages[-1].steps > trained.stages[-1].steps:
+                    self.position = reopened(self.position, trained, self.preset)
                 if trained.model != self.preset.model:
                     raise TrainingError(f"{checkpoint} is of another model; repeat the --set it was started with")
                 if self.position.stage_index >= len(self.preset.stages):
