@@ -3,7 +3,8 @@
     python benchmarks/guidance.py --model instruct-imagen-nano --text 3 4.5 --image 3 6 9
 
 Tasks are the suites', drawn from another seed. `--start` and `--stop` guide in a part of the steps only. Text alone is
-drawn once for each scale of the text, since it has no references.
+drawn once for each scale of the text, since it has no references. `--reversed` numbers the references of each
+instruction the other way round, which should change nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from instruct_imagen.arguments import positive
 from instruct_imagen.evaluation.runner import Drawn, Evaluator, run_suites
 from instruct_imagen.evaluation.suites import Suite, get_suites
 from instruct_imagen.guidance import ConstantGuidance
-from instruct_imagen.instruction import Instruction
+from instruct_imagen.instruction import Instruction, renumber_markers
 from instruct_imagen.schedulers import fast_scheduler
 from instruct_imagen.world import load_pack
 
@@ -40,16 +41,26 @@ class GuidedGenerator:
     pipeline: InstructImagenPipeline
     guidance: ConstantGuidance
     steps: int | None
+    is_reversed: bool = False
 
     def __call__(
         self, instructions: Sequence[Instruction], seeds: Sequence[int], drop_context: bool = False
     ) -> list[np.ndarray]:
         """See `ImageGenerator`."""
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        asked = [renumbered(instruction) if self.is_reversed else instruction for instruction in instructions]
         images = self.pipeline(
-            list(instructions), self.steps, guidance=self.guidance, generator=generators, drop_context=drop_context
+            asked, self.steps, guidance=self.guidance, generator=generators, drop_context=drop_context
         ).images
         return [np.asarray(image) for image in images]
+
+
+def renumbered(instruction: Instruction) -> Instruction:
+    """The same instruction with its markers numbered the other way round."""
+    last = max((reference.marker for reference in instruction.references), default=0)
+    numbers = {marker: last + 1 - marker for marker in range(1, last + 1)}
+    references = tuple(replace(item, marker=numbers[item.marker]) for item in instruction.references)
+    return Instruction(renumber_markers(instruction.text, numbers), references)
 
 
 def compared_suites(tasks: Sequence[str], count: int) -> tuple[Suite, ...]:
@@ -66,6 +77,7 @@ def main() -> None:
     parser.add_argument("--image", type=float, nargs="+", default=[3.0, 6.0, 9.0], help="scales of the references")
     parser.add_argument("--start", type=float, default=0.0, help="share of the steps before guidance begins")
     parser.add_argument("--stop", type=float, default=1.0, help="share of the steps after which it ends")
+    parser.add_argument("--reversed", action="store_true", help="number references the other way round")
     parser.add_argument("--steps", type=positive, help="denoising steps (the model's own)")
     parser.add_argument("--sampler", choices=SAMPLERS, default="model", help="(%(default)s: the model's own)")
     parser.add_argument("--count", type=positive, default=96, help="instructions of each task")
@@ -85,7 +97,7 @@ def main() -> None:
     for text, image in product(options.text, options.image):
         tasks = [t for t in options.tasks if t not in WITHOUT_REFERENCES or image == options.image[0]]
         guidance = ConstantGuidance(text, image, options.start, options.stop)
-        source = Drawn(GuidedGenerator(pipeline, guidance, options.steps))
+        source = Drawn(GuidedGenerator(pipeline, guidance, options.steps, options.reversed))
         with tempfile.TemporaryDirectory() as folder:
             suites = compared_suites(tasks, options.count)
             found = run_suites(suites, source, pack, Path(folder), progress=False, evaluator=evaluator)

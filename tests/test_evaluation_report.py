@@ -104,6 +104,14 @@ def test_methods_differ_in_what_they_are_named_for():
         plan(presets["base"])
 
 
+def test_bare_pictures_keep_their_order_where_instructions_take_any_marker():
+    runs = plan(get_preset("micro")).runs
+    renumbered = {run.name for run in runs if any(stage.any_markers for stage in run.preset.stages)}
+    raw = {run.name for run in runs if run.preset.data.num_templates == RAW}
+    assert raw >= {"base", "multi_task", "single_style_transfer"}
+    assert renumbered == {run.name for run in runs} - raw
+
+
 def test_a_part_of_the_methods_needs_a_part_of_the_runs():
     preset = get_preset("micro")
     assert [run.name for run in plan(preset, ["templates_1"]).runs] == ["base", "stage1", "templates_1"]

@@ -18,16 +18,19 @@ import torch
 import transformers
 from diffusers import DDPMScheduler
 from diffusers.training_utils import EMAModel
+from PIL import Image
 from safetensors.torch import load_file
 from training_runs import assert_same_tensors, newest_tensors
 
+from instruct_imagen.conditioning import Prompt
+from instruct_imagen.data.example import Example
 from instruct_imagen.data.mixture import stage_source
 from instruct_imagen.data.recipe import TABLE_1, DataRecipe
 from instruct_imagen.data.templates import TRAINING_TASKS
 from instruct_imagen.data.world_tasks import WorldTasks
 from instruct_imagen.denoising import clean_from_prediction
 from instruct_imagen.errors import UserError
-from instruct_imagen.instruction import Instruction
+from instruct_imagen.instruction import MAX_MARKERS, Instruction, markers_in
 from instruct_imagen.pipeline import InstructImagenPipeline
 from instruct_imagen.presets import PRESETS, Preset, StageConfig, get_preset
 from instruct_imagen.text import load_tokenizer
@@ -35,7 +38,15 @@ from instruct_imagen.training.adafactor import Adafactor
 from instruct_imagen.training.average import MovingAverage
 from instruct_imagen.training.beginning import BeginningError
 from instruct_imagen.training.checkpoint import TrainingState, list_checkpoints, read_position
-from instruct_imagen.training.loader import Collate, PositionSampler, StageDataset, shifted, subject_mask
+from instruct_imagen.training.loader import (
+    Collate,
+    PositionSampler,
+    StageDataset,
+    draw_numbers,
+    prepare,
+    shifted,
+    subject_mask,
+)
 from instruct_imagen.training.objective import denoising_loss, subject_weights, v_weights
 from instruct_imagen.training.optimizers import OptimizerError, make_optimizer, orthogonalized
 from instruct_imagen.training.trainer import Trainer, TrainingError, learning_rate_at
@@ -421,6 +432,40 @@ def test_conditions_are_dropped_as_often_as_the_paper_says(builtin_pack):
     assert no_text == pytest.approx(0.1, abs=0.02)
     assert no_context == pytest.approx(0.2, abs=0.025)
     assert only_text == 0
+
+
+def test_marker_numbers_say_nothing_of_what_a_picture_is_for(builtin_pack):
+    style, content = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
+    instruction = Instruction.build("Paint [ref#2] like [ref#1], yes, like [ref#1].", [(style, "art"), (content, "")])
+    model = replace(PRESETS["debug"].model, size_px=8)
+    stage = replace(PRESETS["debug"].stages[2], drop_both=0.0, drop_context=0.0)
+    example = Example(instruction, content, "style_transfer", "one")
+
+    def prepared(seed: int, any_markers: bool):
+        return prepare(example, model, replace(stage, any_markers=any_markers), np.random.default_rng(seed))
+
+    pairs = []
+    for seed in range(400):
+        given, drawn = prepared(seed, any_markers=False), prepared(seed, any_markers=True)
+        assert given.prompt == Prompt.of(instruction)
+        assert torch.equal(given.noise, drawn.noise)
+        assert torch.equal(given.levels, drawn.levels)
+        (first, red), (second, blue) = drawn.prompt.references
+        numbers = markers_in(first + second)
+        assert (first, second) == (f"[ref#{numbers[0]}] art", f"[ref#{numbers[1]}]")
+        assert drawn.prompt.text == "Paint [ref#{1}] like [ref#{0}], yes, like [ref#{0}].".format(*numbers)
+        assert (red.tobytes(), blue.tobytes()) == (style.tobytes(), content.tobytes())
+        pairs.append(numbers)
+    assert np.mean([a < b for a, b in pairs]) == pytest.approx(0.5, abs=0.1)
+    assert {number for pair in pairs for number in pair} == set(range(1, MAX_MARKERS + 1))
+
+
+@pytest.mark.parametrize("num_markers", range(MAX_MARKERS + 1))
+def test_drawn_numbers_are_distinct_and_markers(num_markers: int):
+    drawn = draw_numbers(num_markers, np.random.default_rng(num_markers))
+    assert list(drawn) == list(range(1, num_markers + 1))
+    assert len(set(drawn.values())) == num_markers
+    assert set(drawn.values()) <= set(range(1, MAX_MARKERS + 1))
 
 
 def test_stage_2_draws_the_ratios_of_table_1(builtin_pack):

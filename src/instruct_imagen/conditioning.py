@@ -8,7 +8,7 @@ References are ragged: each is encoded once, in one batch over all instructions,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import PreTrainedTokenizerBase
 
 from .cache import KeyValueCache, concat_padded, repeat_rows
-from .instruction import Instruction
+from .instruction import Instruction, renumber_markers
 from .latents import pixels_per_sample, to_samples
 from .pictures import fit_square
 from .tokenizer import PLAIN_TEXTS, TextFormat
@@ -40,6 +40,11 @@ class Prompt:
         """The prompt of an instruction; dropping serves classifier-free guidance (A.2.2)."""
         pairs = () if drop_context else tuple((r.conditioning_text, r.image) for r in instruction.references)
         return cls("" if drop_text else instruction.text, pairs)
+
+    def renumbered(self, numbers: Mapping[int, int]) -> Prompt:
+        """The same with other numbers in its markers, which may have holes; `numbers` has the new one for each."""
+        pairs = tuple((renumber_markers(text, numbers), image) for text, image in self.references)
+        return Prompt(renumber_markers(self.text, numbers), pairs)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,11 @@ def markers_in(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in _CANONICAL_MARKER.findall(text))
 
 
+def renumber_markers(text: str, numbers: Mapping[int, int]) -> str:
+    """`text` with other numbers in its canonical markers; `numbers` has the new one for each."""
+    return _CANONICAL_MARKER.sub(lambda found: marker_token(numbers[int(found[1])]), text)
+
+
 def _clean_text(text: object, what: str, max_chars: int) -> str:
     """`text` with each run of white space as one space; refuses control characters and excess length."""
     if not isinstance(text, str):

@@ -139,6 +139,8 @@ class StageConfig:
         decay_steps: the last so many steps take the learning rate linearly to zero (0: constant, as in the paper).
         ema_decay: of the exponential moving average that is sampled from and shipped.
         drop_both, drop_context: condition dropout (A.2.2: 10 % and another 10 %).
+        any_markers: give each example's markers other numbers, so that a number says nothing of what its picture is
+            for, see `training.loader.draw_numbers`.
         max_loss_weight: cap of the weight that turns an error of the clean picture into one of v.
         subject_weight: how much more an error inside subjects counts, where the source knows them and as far as the
             noise lets them be seen, see `training.objective.subject_weights` (1: as much as elsewhere).
@@ -162,6 +164,7 @@ class StageConfig:
     ema_decay: float = 0.9995
     drop_both: float = 0.1
     drop_context: float = 0.1
+    any_markers: bool = False
     max_loss_weight: float = 6.0
     subject_weight: float = 1.0
     train_text_encoder: bool = False
@@ -244,11 +247,11 @@ def _three_stages(
     stage2: Mapping[str, Any] = MappingProxyType({}),
     **common: Any,
 ) -> tuple[StageConfig, ...]:
-    """Pre-training, stage 1, stage 2 (§3.2); pre-training has no context to drop and trains the text encoder.
+    """Pre-training, stage 1, stage 2 (§3.2); pre-training has no context and trains the text encoder.
 
     `pretrain` and `stage2` are fields of these alone.
     """
-    first = {**common, "drop_context": 0.0, "train_text_encoder": True, **pretrain}
+    first = {**common, "drop_context": 0.0, "any_markers": False, "train_text_encoder": True, **pretrain}
     return (
         StageConfig("pretrain", steps[0], **first),
         StageConfig("stage1", steps[1], **common),
@@ -283,6 +286,7 @@ _ADAPTATION: dict[str, Any] = {
     "warmup_steps": 2_000,
     "betas": (0.9, 0.999),
     "ema_decay": 0.9999,
+    "any_markers": True,
 }
 
 PRESETS: dict[str, Preset] = {
@@ -306,6 +310,7 @@ PRESETS: dict[str, Preset] = {
             optimizer="muon",
             learning_rate=1e-3,
             warmup_steps=200,
+            any_markers=True,
             subject_weight=4.0,
         ),
         pack="font",
@@ -323,6 +328,7 @@ PRESETS: dict[str, Preset] = {
             learning_rate=1e-3,
             warmup_steps=100,
             ema_decay=0.998,
+            any_markers=True,
         ),
         pack="font",
         text_steps=600,
@@ -330,7 +336,9 @@ PRESETS: dict[str, Preset] = {
     "small": Preset(
         "small",
         ModelConfig(64, 2, (128, 256, 512), (2, 2, 3), 64),
-        _three_stages((50_000, 50_000, 150_000), {"train_text_encoder": False}, batch_size=128, noise_levels=2),
+        _three_stages(
+            (50_000, 50_000, 150_000), {"train_text_encoder": False}, batch_size=128, noise_levels=2, any_markers=True
+        ),
         text_steps=2_000,
         data_workers=8,
     ),
@@ -357,6 +365,7 @@ PRESETS: dict[str, Preset] = {
             learning_rate=1e-3,
             warmup_steps=100,
             decay_steps=2_000,
+            any_markers=True,
         ),
         pack="font",
         base="instruct-imagen-nano",
@@ -364,7 +373,7 @@ PRESETS: dict[str, Preset] = {
     "small-sr": Preset(
         "small-sr",
         ModelConfig(256, 8, (384,), (3,), 64, low_res=LowResolutionConfig(64)),
-        _super_resolution(100_000, batch_size=128),
+        _super_resolution(100_000, batch_size=128, any_markers=True),
         data_workers=12,
     ),
     "paper-sr": Preset(
@@ -403,6 +412,7 @@ PRESETS: dict[str, Preset] = {
                 warmup_steps=20,
                 decay_steps=100,
                 ema_decay=0.98,
+                any_markers=True,
                 lora_rank=16,
             ),
         ),

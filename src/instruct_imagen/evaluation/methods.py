@@ -110,6 +110,8 @@ def plan(preset: Preset, names: Collection[str] = tuple(METHODS)) -> Plan:
     middle = _with_places(preset, "middle")
 
     def stages(*chosen: StageConfig, of: Preset = preset, data: DataRecipe | None = None) -> Preset:
+        if data is not None and data.num_templates == RAW:  # the pictures' order is all that tells them apart
+            chosen = tuple(replace(stage, any_markers=False) for stage in chosen)
         return replace(of, stages=chosen, data=data or of.data)
 
     raw = DataRecipe(num_templates=RAW)

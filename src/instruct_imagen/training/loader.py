@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from ..conditioning import Prompt, image_to_tensor, make_prompt_batch
 from ..data.example import Example, ExampleSource
 from ..errors import UserError
+from ..instruction import MAX_MARKERS, markers_in
 from ..presets import AdaptedModel, ModelConfig, StageConfig
 from ..tokenizer import PLAIN_TEXTS, TextFormat
 from .augmentation import SmallPictures, draw_small_picture
@@ -87,8 +88,11 @@ def prepare(
     small = None
     if model.low_res is not None:
         small = draw_small_picture(example.target, model.low_res, stage.noise_levels, rng)
+    prompt = Prompt.of(example.instruction, drop_text=drop_both, drop_context=drop_context)
+    if stage.any_markers:
+        prompt = prompt.renumbered(draw_numbers(len(set(markers_in(example.instruction.text))), rng))
     return PreparedExample(
-        Prompt.of(example.instruction, drop_text=drop_both, drop_context=drop_context),
+        prompt,
         image_to_tensor(example.target, model.size_px),
         noise,
         torch.from_numpy(shifted(levels, stage.level_shift).astype(np.float32)),
@@ -96,6 +100,17 @@ def prepare(
         subject_mask(example.subjects, model.size_px),
         small,
     )
+
+
+def draw_numbers(num_markers: int, rng: np.random.Generator) -> dict[int, int]:
+    """New numbers for the markers 1 .. `num_markers`: any, in any order, small ones more often.
+
+    A task numbers its pictures always alike: in style transfer the style is first and the content second. A network
+    that is trained on these alone reads the role off the number instead of the words, and takes the second picture of
+    a new combination for content. Departure: the paper does not say how its markers are numbered.
+    """
+    highest = int(rng.integers(num_markers, MAX_MARKERS + 1))
+    return {old: int(new) for old, new in enumerate(rng.permutation(highest)[:num_markers] + 1, start=1)}
 
 
 def subject_mask(subjects: np.ndarray | None, size_px: int) -> torch.Tensor:
