@@ -5,7 +5,7 @@
 #   runs/ship_edit.sh [OUT]             e.g. STEPS=3000 runs/ship_edit.sh train/ship-edit
 #
 # Call it again to go on where it was stopped, or with more STEPS. STEPS (1400) of 16 edits take an hour of one core,
-# and measuring half an hour. With the adapter guidance is 1.5, which suits edits; without, the model's own.
+# and measuring half an hour. The adapter brings its own guidance, 1.5, which suits edits.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-train/ship-edit}
@@ -23,4 +23,4 @@ cli=("$python" -m instruct_imagen.cli)
 [ -e "$out/before/scores.json" ] || "${cli[@]}" evaluate --suite editing --out "$out/before"
 "${cli[@]}" evaluate --suite editing --lora "$out/run/lora" --guidance 1.5 --out "$out/after"
 "$python" -m instruct_imagen.packaging adapter "$out/run/lora" --model "$model" --name edit \
-    --before "$out/before" --after "$out/after"
+    --before "$out/before" --after "$out/after" --guidance 1.5

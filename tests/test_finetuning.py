@@ -22,7 +22,7 @@ from instruct_imagen.data.world_tasks import WorldTasks
 from instruct_imagen.instruction import Instruction
 from instruct_imagen.lora import LORA_FILE, AdapterError
 from instruct_imagen.packaging import main as package_main
-from instruct_imagen.pipeline import InstructImagenPipeline
+from instruct_imagen.pipeline import DrawingDefaults, InstructImagenPipeline, drawing_defaults
 from instruct_imagen.presets import Preset, get_preset
 from instruct_imagen.training.adapters import TARGETS
 from instruct_imagen.training.beginning import BeginningError
@@ -75,8 +75,9 @@ def quiet_pipeline(folder: Path, **options) -> InstructImagenPipeline:
     return pipeline
 
 
-def draw(model: InstructImagenPipeline) -> torch.Tensor:
-    return model(Instruction("a red star"), 2, generator=torch.Generator().manual_seed(0), output_type="pt").images
+def draw(model: InstructImagenPipeline, **options) -> torch.Tensor:
+    options |= {"generator": torch.Generator().manual_seed(0), "output_type": "pt"}
+    return model(Instruction("a red star"), 2, **options).images
 
 
 def test_only_the_adapter_is_written(adapted: Path, model_folder: Path):
@@ -279,6 +280,36 @@ def test_a_model_comes_with_adapters_of_its_own(adapted: Path, model_folder: Pat
         assert words in capsys.readouterr().err
         assert [path.name for path in (model / "lora").iterdir()] == ["edit"]
         assert (model / "lora" / "edit" / LORA_FILE).read_bytes() == kept
+
+
+def test_an_adapter_brings_the_guidance_that_suits_it(adapted: Path, model_folder: Path, tmp_path: Path, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(model_folder, model)
+    arguments = ("adapter", adapted / "lora", "--model", model, "--name", "edit", "--guidance")
+    assert package_main([*map(str, arguments), "1.5"]) == 0
+    assert "Drawn with a guidance of 1.5" in (model / "README.md").read_text()
+    own, asked = quiet_pipeline(model), quiet_pipeline(model)
+    own.load_lora("edit")
+    asked.load_lora(adapted / "lora")
+    assert (own.config.default_guidance, asked.config.default_guidance) == (1.5, 3.0)
+    scale = {"guidance_scale": 1.5}
+    torch.testing.assert_close(draw(own), draw(asked, **scale), rtol=0, atol=0.02)  # kept in bfloat16
+    torch.testing.assert_close(draw(own), draw(own, **scale), rtol=0, atol=0)
+    assert drawing_defaults(model) == DrawingDefaults()
+    assert drawing_defaults(model, ["edit", adapted / "lora"]) == DrawingDefaults(guidance=1.5)
+    for damaged in (
+        "{",
+        "[]",
+        "{}",
+        '{"guidance": true}',
+        '{"guidance": -1}',
+        '{"guidance": NaN}',
+        '{"guidance": "3"}',
+    ):
+        (model / "lora" / "edit" / "drawing.json").write_text(damaged)
+        assert run("generate", "a red star", "--model", model, "--lora", "edit", "--out", tmp_path / "x.png") == 2
+        assert "drawing.json is damaged" in capsys.readouterr().err
+    assert not (tmp_path / "x.png").exists()
 
 
 def test_a_server_draws_with_its_adapters(adapted: Path, model_folder: Path, monkeypatch):

@@ -113,7 +113,7 @@ def settings_of(options: argparse.Namespace) -> ServerSettings:
         raise ServerError("--queue must be at least --max-images, or a large request would never be taken")
     if options.min_replicas > options.max_replicas:
         raise ServerError("--min-replicas must not be larger than --max-replicas")
-    own = drawing_defaults(options.model)
+    own = drawing_defaults(options.model, [name_or_path for name_or_path, _ in options.lora])
     steps = options.steps or own.steps
     if options.size > options.max_size or steps > options.max_steps:
         raise ServerError("--size and --steps must not be larger than --max-size and --max-steps")

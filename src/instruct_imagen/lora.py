@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import warnings
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from .extras import require
 from .unet import InstructUNet
 
 LORA_FILE = "pytorch_lora_weights.safetensors"  # diffusers' name
+DRAWING_FILE = "drawing.json"  # how an adapter wants to be drawn with: {"guidance": 1.5}
 ADAPTERS = "lora"  # where a model's folder has adapters of its own, each in a folder
 
 
@@ -39,6 +42,24 @@ def find_adapter(name_or_path: str | Path, model: str | Path | None) -> Path:
         names = f"; the model has its own: {', '.join(own)}" if own else ""
         raise AdapterError(f"there is no adapter in {folder}: it has no {LORA_FILE}{names}")
     return folder
+
+
+def adapter_guidance(folder: Path) -> float | None:
+    """The guidance scale that suits an adapter, if its folder names one.
+
+    Raises:
+        AdapterError: the file that names it is damaged.
+    """
+    file = folder / DRAWING_FILE
+    if not file.is_file():
+        return None
+    try:
+        scale = json.loads(file.read_text(encoding="utf-8"))["guidance"]
+        if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
+            raise ValueError(f"{scale!r} is no guidance scale")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AdapterError(f"{file} is damaged: {error}") from error
+    return float(scale)
 
 
 def load_adapter(unet: InstructUNet, folder: Path, scale: float = 1.0) -> None:

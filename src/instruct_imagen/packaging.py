@@ -32,7 +32,7 @@ from .cascade import SECOND_NETWORK, CascadeError, copy_base, entry, join, pictu
 from .data.recipe import WORLD
 from .errors import UserError
 from .files import replacing, write_json, write_text
-from .lora import ADAPTERS, LORA_FILE, own_adapters
+from .lora import ADAPTERS, DRAWING_FILE, LORA_FILE, adapter_guidance, own_adapters
 from .presets import Preset
 from .training.checkpoint import TRAINING_FILE, CheckpointError, read_position, write_training_file
 
@@ -97,6 +97,7 @@ def package_adapter(
     name: str,
     before: Path | None = None,
     after: Path | None = None,
+    guidance: float | None = None,
     max_mib: float = MAX_MIB,
 ) -> float:
     """Puts an adapter into the folder of the model that it was trained for, in bfloat16, and into the model's card.
@@ -106,6 +107,7 @@ def package_adapter(
         model: the model's folder.
         name: by which `load_lora` and `--lora` find it; one of that name is replaced.
         before, after: folders of `evaluate` without and with it, over the same suites.
+        guidance: the scale that suits it, which `load_lora` then makes the pipeline's own.
         max_mib: refuse where the model's folder would become larger.
 
     Returns:
@@ -132,6 +134,8 @@ def package_adapter(
                 weights = {key: file.get_tensor(key).to(torch.bfloat16) for key in file.keys()}  # noqa: SIM118
                 save_file(weights, partial / LORA_FILE, metadata=file.metadata())
             write_training_file(partial, position, _without_places(preset, model.resolve().name))
+            if guidance is not None:
+                write_json(partial / DRAWING_FILE, {"guidance": guidance})
             for scores, kept in ((before, SCORES_BEFORE), (after, SCORES)):
                 if scores is not None:
                     shutil.copy(scores / SCORES, partial / kept)
@@ -274,6 +278,8 @@ def _adapter_lines(folder: Path) -> list[str]:
     sources = ", ".join(f"`{item.name}`" for item in preset.data.stage2)
     stage = preset.stages[0]
     lines = [f"LoRA of rank {stage.lora_rank}; {position.total_steps * stage.batch_size} examples of {sources}."]
+    if (guidance := adapter_guidance(folder)) is not None:
+        lines.append(f"Drawn with a guidance of {guidance:g} where none is asked for.")
     return [*lines, "", *_score_lines(folder, "the same without the adapter")]
 
 
@@ -314,6 +320,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add.add_argument("--name", required=True)
     add.add_argument("--before", type=Path, metavar="DIR", help="what `evaluate` wrote without it")
     add.add_argument("--after", type=Path, metavar="DIR", help="and with it")
+    add.add_argument(
+        "--guidance", type=positive_number, metavar="S", help="that suits it, used where none is asked for"
+    )
     add.add_argument("--max-mib", type=positive_number, default=MAX_MIB, metavar="N")
     card = commands.add_parser("card", help="write the card of a folder anew, from the scores in it")
     card.add_argument("folder", type=Path)
@@ -322,7 +331,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "card":
             print(write_card(options.folder))
         elif options.command == "adapter":
-            chosen = (options.name, options.before, options.after, options.max_mib)
+            chosen = (options.name, options.before, options.after, options.guidance, options.max_mib)
             print(f"{options.model}: {package_adapter(options.adapter, options.model, *chosen):.1f} MiB")
         else:
             chosen = (options.super_resolution, options.noise_level, options.measured, options.max_mib)

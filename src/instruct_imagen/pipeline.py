@@ -33,7 +33,7 @@ from .errors import UserError
 from .guidance import ConstantGuidance, Guidance
 from .instruction import Instruction
 from .latents import pixels_per_sample, to_pixels
-from .lora import find_adapter, load_adapter
+from .lora import adapter_guidance, find_adapter, load_adapter
 from .sampling import Request, encode_branches
 from .schedulers import ddpm_scheduler, fast_scheduler
 from .super_resolution import LowResolution, SuperResolutionOptions, SuperResolutionUNet
@@ -92,14 +92,19 @@ class DrawingDefaults:
     image_guidance: float | None = None
 
 
-def drawing_defaults(name_or_path: str | Path) -> DrawingDefaults:
-    """A model's own steps and guidance, without its weights.
+def drawing_defaults(name_or_path: str | Path, adapters: Sequence[str | Path] = ()) -> DrawingDefaults:
+    """A model's own steps and guidance, or those of the last of its adapters that names some, without its weights.
 
     Raises:
         ModelError: there is no such model, or its index is damaged.
+        AdapterError: there is no such adapter, or see `lora.adapter_guidance`.
     """
-    index = read_index(resolve_model(name_or_path))
+    model = resolve_model(name_or_path)
+    index = read_index(model)
     known = {field.name: index.get(f"default_{field.name}") for field in fields(DrawingDefaults)}
+    for adapter in adapters:
+        if (guidance := adapter_guidance(find_adapter(adapter, model))) is not None:
+            known |= {"guidance": guidance, "image_guidance": None}
     return DrawingDefaults(**{name: value for name, value in known.items() if value is not None})
 
 
@@ -209,7 +214,8 @@ class InstructImagenPipeline(DiffusionPipeline):
     def load_lora(self, name_or_path: str | Path, scale: float = 1.0) -> None:
         """Adds a LoRA adapter to the base network: one that comes with the model, by name, or a folder.
 
-        Those that were added before go on acting; `scale` says how strongly this one does.
+        Those that were added before go on acting; `scale` says how strongly this one does. The guidance that it names,
+        if it names one, becomes the pipeline's own.
 
         Raises:
             ModelError: there is no base network, which an adapter would change.
@@ -217,7 +223,11 @@ class InstructImagenPipeline(DiffusionPipeline):
         """
         if self.unet is None:
             raise ModelError("this model has no base network, which an adapter would change")
-        load_adapter(self.unet, find_adapter(name_or_path, self.name_or_path), scale)
+        folder = find_adapter(name_or_path, self.name_or_path)
+        guidance = adapter_guidance(folder)
+        load_adapter(self.unet, folder, scale)
+        if guidance is not None:
+            self.register_to_config(default_guidance=guidance, default_image_guidance=None)
 
     @torch.no_grad()
     def __call__(
