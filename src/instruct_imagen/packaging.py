@@ -331,8 +331,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "card":
             print(write_card(options.folder))
         elif options.command == "adapter":
-            chosen = (options.name, options.before, options.after, options.guidance, options.max_mib)
-            print(f"{options.model}: {package_adapter(options.adapter, options.model, *chosen):.1f} MiB")
+            scores = (options.before, options.after)
+            given = (options.adapter, options.model, options.name, *scores, options.guidance, options.max_mib)
+            print(f"{options.model}: {package_adapter(*given):.1f} MiB")
         else:
             chosen = (options.super_resolution, options.noise_level, options.measured, options.max_mib)
             print(f"{options.out}: {package(options.base, options.out, *chosen):.1f} MiB")
