@@ -11,11 +11,14 @@ import pytest
 from PIL import Image
 
 from instruct_imagen.data.templates import templates
+from instruct_imagen.evaluation import anchor_store
+from instruct_imagen.evaluation.anchor_store import AnchorStore
 from instruct_imagen.evaluation.bootstrap import difference_interval, mean_interval
 from instruct_imagen.evaluation.cases import suite_cases
 from instruct_imagen.evaluation.judges.style import StyleJudge
 from instruct_imagen.evaluation.judging import Judges
-from instruct_imagen.evaluation.runner import Drawn, print_scores, run_suite, run_suites
+from instruct_imagen.evaluation.runner import Drawn, Evaluator, print_scores, run_suite, run_suites
+from instruct_imagen.evaluation.scoring import anchors
 from instruct_imagen.evaluation.suites import SUITES, EvaluationError, get_suite
 from instruct_imagen.world import GENERIC_WORDS, glyph_split, style_phrases, style_split
 
@@ -183,6 +186,34 @@ def test_an_interrupted_evaluation_keeps_the_tasks_that_are_done(builtin_pack, t
     with pytest.raises(KeyboardInterrupt):
         run_suites((suite,), interrupted, builtin_pack, tmp_path, progress=False)
     assert list(json.loads((tmp_path / "scores.json").read_text())["quick"]) == ["edge"]
+
+
+def test_anchors_are_measured_once_for_all_models(builtin_pack, tmp_path, monkeypatch):
+    edited = replace(get_suite("editing"), num_per_task=3)
+    bare = replace(get_suite("in_domain"), num_per_task=3, tasks=(get_suite("in_domain").task("text"),))
+    suites, store, measured = (edited, bare), AnchorStore(tmp_path / "anchors"), []
+    monkeypatch.setattr(anchor_store, "anchors", lambda *given: measured.append(given) or anchors(*given))
+
+    def scores(name, store, suites=suites):
+        out, evaluator = tmp_path / name, Evaluator(builtin_pack, store)
+        return run_suites(suites, Drawn(noise), builtin_pack, out, progress=False, evaluator=evaluator)
+
+    expected = scores("without", None)
+    assert not measured
+    assert scores("first", store) == expected
+    assert len(measured) == 2
+    assert scores("second", store) == expected
+    assert len(measured) == 2
+    assert expected["in_domain"]["text"]["copies"] is None and expected["editing"]["edit"]["copies"] is not None
+    scores("fewer", store, (replace(bare, num_per_task=2),))
+    assert len(measured) == 3, "other instructions have other anchors"
+    for content in (b"", b"PK", (tmp_path / "anchors").glob("edit-*").__next__().read_bytes()[:-2000]):
+        for file in (tmp_path / "anchors").glob("edit-*"):
+            file.write_bytes(content)
+        measured.clear()
+        assert scores("damaged", store) == expected
+        assert len(measured) == 1, "only what is damaged"
+    assert len(list((tmp_path / "anchors").iterdir())) == 3
 
 
 def test_wrong_generators_and_suites_are_refused(builtin_pack, tmp_path):

@@ -29,6 +29,9 @@ def add_evaluate(
     command.add_argument("--count", type=several, metavar="N", help="instructions per task (the suite's own)")
     command.add_argument("--guidance", type=float, help="guidance scale (the model's own, 3.0)")
     command.add_argument("--image-guidance", type=float, help="separate guidance scale of the references")
+    command.add_argument(
+        "--anchors", type=Path, metavar="DIR", help="keep ceilings, floors and copies here, and read those that are"
+    )
     real = command.add_argument_group("real data", "suites of the paper; models are folders, or names with --download")
     real.add_argument("--data", action="append", default=[], metavar="RELEASE=DIR", help="where a public release is")
     real.add_argument("--clip", metavar="MODEL", help="for CLIP-T and CLIP-I")
@@ -60,9 +63,10 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _run_world(options: argparse.Namespace) -> None:
+    from .evaluation.anchor_store import AnchorStore
     from .evaluation.folders import write_method, write_suites
     from .evaluation.model import counted, trained_templates
-    from .evaluation.runner import print_scores, run_suites
+    from .evaluation.runner import Evaluator, print_scores, run_suites
     from .evaluation.suites import get_suites
     from .files import make_folder
     from .pipeline import resolve_model
@@ -79,7 +83,11 @@ def _run_world(options: argparse.Namespace) -> None:
         print(f"{options.export}: {write_suites(suites, pack, options.export)} instructions")
     if source is None:
         return
-    scores = run_suites(suites, source, pack, options.out, num_templates=num_templates, progress=not options.quiet)
+    evaluator = Evaluator(pack, None if options.anchors is None else AnchorStore(options.anchors))
+    progress = not options.quiet
+    scores = run_suites(
+        suites, source, pack, options.out, num_templates=num_templates, progress=progress, evaluator=evaluator
+    )
     if options.export is not None:
         name = options.name or (options.images or Path(options.model)).resolve().name
         write_method(suites, options.out, name, options.export)

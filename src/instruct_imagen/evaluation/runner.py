@@ -23,6 +23,7 @@ from ..files import make_folder, write_json, write_text
 from ..instruction import Instruction
 from ..sheet import SheetRow, contact_sheet
 from ..world import GlyphPack
+from .anchor_store import AnchorStore
 from .bootstrap import mean_interval
 from .calibration import shipped_scales
 from .cases import Case, SuiteCase, suite_cases
@@ -182,10 +183,12 @@ class Evaluator:
 
     Args:
         pack: the glyphs.
+        store: where that is kept for the next evaluation; nowhere by default.
     """
 
-    def __init__(self, pack: GlyphPack) -> None:
+    def __init__(self, pack: GlyphPack, store: AnchorStore | None = None) -> None:
         self.pack = pack
+        self._measured = anchors if store is None else store.anchors
         self._quick = Judges(pack)
         self._anchors: dict[tuple[object, ...], Anchors] = {}
 
@@ -253,7 +256,7 @@ class Evaluator:
         """Ceiling, floor and copies of a task for pictures of a size; tasks of the same pictures share them."""
         same = (suite.seed, task.stream or task.name, task.conditions, len(cases), size_px)
         if same not in self._anchors:
-            self._anchors[same] = anchors(task, cases, size_px, self.pack, shipped_scales())
+            self._anchors[same] = self._measured(task, cases, size_px, self.pack, shipped_scales())
         return self._anchors[same]
 
 
