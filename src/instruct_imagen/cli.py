@@ -245,7 +245,8 @@ def _demo(options: argparse.Namespace) -> None:
     from .demo import run_demo
 
     pipeline = load_pipeline(options)
-    result = run_demo(pipeline, options.out, options.steps, options.pack, options.stages)
+    pipeline.set_progress_bar_config(disable=True)  # one bar for all instructions instead of two for each
+    result = run_demo(pipeline, options.out, options.steps, options.pack, options.stages, progress=not options.quiet)
     print(f"{result.sheet}: {result.num_images} pictures, {result.seconds_per_image:.2f} s each")
 
 

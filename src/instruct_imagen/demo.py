@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from .data.templates import COMBINATION_TASKS, FINE_TUNING_TASKS, TRAINING_TASKS, ZERO_SHOT_TASKS
 from .data.world_tasks import WorldExample, WorldTasks, render_size
@@ -71,12 +72,13 @@ def run_demo(
     steps: int | None = None,
     pack_source: str = "auto",
     stages: Stages | None = None,
+    progress: bool = False,
 ) -> DemoResult:
     """Draws the demo's instructions and writes `contact_sheet.png` and every instruction with its pictures to `out`."""
     examples = demo_examples(load_pack(pack_source), pipeline.output_size_px)
     make_folder(out)
     rows, seconds = [], 0.0
-    for example in examples:
+    for example in tqdm(examples, "instructions", disable=not progress):
         record = example.example
         generators = [torch.Generator().manual_seed(seed) for seed in range(IMAGES_PER_INSTRUCTION)]
         started = time.perf_counter()
