@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from instruct_imagen.cascade import CascadeError, check_same_text, copy_base, join, read_index
 from instruct_imagen.instruction import Instruction
@@ -157,3 +158,55 @@ def test_too_large_a_model_is_refused_and_the_old_one_stays(parts_on_disk, tmp_p
     assert "MiB, more than 0.1" in capsys.readouterr().err
     assert files_of(out) == before
     assert [path.name for path in tmp_path.iterdir() if "model" in path.name] == ["model"]
+
+
+def moved(model: Path, out: Path) -> Path:
+    """A model with other weights in its network, as training leaves it."""
+    shutil.copytree(model, out)
+    file = next((out / "unet").glob("*.safetensors"))
+    weights = {name: weight + 1 for name, weight in load_file(file).items()}
+    save_file(weights, file)
+    return out
+
+
+def test_a_blend_lies_between_two_states(parts_on_disk, tmp_path: Path):
+    before, _ = parts_on_disk
+    after = moved(before, tmp_path / "after")
+    (before / "training.json").write_text(training("debug", total_steps=7))
+    (after / "training.json").write_text(training("debug", total_steps=9))
+    kept, out = (files_of(before), files_of(after)), tmp_path / "blend"
+    for share in (0.25, 1.0):
+        assert main(["blend", str(before), str(after), "--share", str(share), "--out", str(out)]) == 0
+        old, new = (load_file(next((model / "unet").glob("*.safetensors"))) for model in (before, out))
+        assert old.keys() == new.keys()
+        for name, weight in old.items():
+            torch.testing.assert_close(new[name], weight + share, rtol=0.01, atol=0.01)
+            assert new[name].dtype == weight.dtype
+    assert (files_of(before), files_of(after)) == kept, "the blend shares files with what it was made of"
+    InstructImagenPipeline.from_pretrained(out)
+    found = json.loads((out / "training.json").read_text())
+    assert (found["position"]["total_steps"], found["blend"]) == (9, {"share": 1.0, "from_steps": 7})
+    card = model_card(out, "blend")
+    assert "9 steps" in card and "100% of the way from its state after 7 steps" in card
+
+
+def test_states_of_different_models_are_not_blended(parts_on_disk, tmp_path: Path, capsys):
+    base, _ = parts_on_disk
+    after = moved(base, tmp_path / "after")
+    config = after / "unet" / "config.json"
+    original = json.loads(config.read_text())
+    config.write_text(json.dumps({**original, "context_text": not original["context_text"]}))
+    weights = next((base / "unet").glob("*.safetensors")).name
+    wrong = [(base, after, "different networks"), (base, tmp_path, "is missing")]
+    for first, other, words in wrong:
+        assert main(["blend", str(first), str(other), "--share", "0.5", "--out", str(tmp_path / "out")]) == 2
+        assert words in capsys.readouterr().err
+    config.write_text(json.dumps(original))
+    damaged = shutil.copytree(base, tmp_path / "damaged")
+    for content in (b"", None):
+        (damaged / "unet" / weights).unlink()
+        if content is not None:
+            (damaged / "unet" / weights).write_bytes(content)
+        assert main(["blend", str(damaged), str(after), "--share", "0.5", "--out", str(tmp_path / "out")]) == 2
+        assert "cannot be blended" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

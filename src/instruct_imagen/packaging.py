@@ -4,6 +4,8 @@ r"""From trained networks to a model that can be shipped: one folder, within its
         --out src/instruct_imagen/weights/instruct-imagen-nano
     python -m instruct_imagen.packaging adapter train/edit/lora --name edit \
         --model src/instruct_imagen/weights/instruct-imagen-nano --before out/before --after out/after
+    python -m instruct_imagen.packaging blend src/instruct_imagen/weights/instruct-imagen-nano train/more/pipeline \
+        --share 0.7 --out train/blend/pipeline
     python -m instruct_imagen.packaging card src/instruct_imagen/weights/instruct-imagen-nano
 
 A model's own adapters (docs/finetuning.md) lie in its folder, and are gone when it is packaged anew: they fit no other
@@ -28,6 +30,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from .blending import BLEND, blend
 from .cascade import SECOND_NETWORK, CascadeError, copy_base, entry, join, picture_size, read_index, read_json
 from .data.recipe import WORLD
 from .errors import UserError
@@ -237,6 +240,8 @@ def _part_row(name: str, folder: Path, place: Path) -> str:
         stage = preset.stages[position.stage_index]
         state = f"in {stage.stage}, step {position.step} of {stage.steps}"
     trained = f"`{preset.name}`: {state}; {position.total_steps} steps, {position.seconds / 3600:.1f} hours"
+    if how := read_json(place / TRAINING_FILE).get(BLEND):
+        trained += f"; {how['share']:.0%} of the way from its state after {how['from_steps']} steps"
     return f"| `{name}` | {picture} | {_num_parameters(folder / name)} | {trained} |"
 
 
@@ -324,12 +329,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--guidance", type=positive_number, metavar="S", help="that suits it, used where none is asked for"
     )
     add.add_argument("--max-mib", type=positive_number, default=MAX_MIB, metavar="N")
+    between = commands.add_parser("blend", help="write a base model between two states of its training")
+    between.add_argument("before", type=Path, metavar="BEFORE")
+    between.add_argument("after", type=Path, metavar="AFTER")
+    between.add_argument("--share", type=share, required=True, metavar="S", help="0 is BEFORE, 1 is AFTER")
+    between.add_argument("--out", type=Path, required=True, metavar="DIR")
     card = commands.add_parser("card", help="write the card of a folder anew, from the scores in it")
     card.add_argument("folder", type=Path)
     options = parser.parse_args(arguments)
     try:
         if options.command == "card":
             print(write_card(options.folder))
+        elif options.command == "blend":
+            blend(options.before, options.after, options.share, options.out)
+            print(options.out)
         elif options.command == "adapter":
             scores = (options.before, options.after)
             given = (options.adapter, options.model, options.name, *scores, options.guidance, options.max_mib)
