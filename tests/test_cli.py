@@ -26,8 +26,8 @@ OPTIONS = {
     "--rate --ray-address --replica-cpus --replica-gpus --size --steps --watermark",
     "studio": "--depth-model --device --dtype --edge-model --help --host --keep --lora --mask-model --model --offload "
     "--pack --port --quiet --stages --steps",
-    "evaluate": "--clip --count --data --depth-model --device --dino --download --dtype --export --guidance --help "
-    "--image-guidance --images --judge-model --lora --model --name --offload --out --quiet --stages --steps "
+    "evaluate": "--anchors --clip --count --data --depth-model --device --dino --download --dtype --export --guidance "
+    "--help --image-guidance --images --judge-model --lora --model --name --offload --out --quiet --stages --steps "
     "--suite",
     "data templates": "--help --quiet --split",
     "data build": "--count --depth-model --download --edge-model --embedder --engine --examples-per-picture --help "
