@@ -10,6 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-train/ship-edit}
 steps=${STEPS:-1400}
+guidance=1.5
 model=src/instruct_imagen/weights/instruct-imagen-nano
 python=${PYTHON:-.venv/bin/python}
 [ -x "$python" ] || make setup
@@ -21,6 +22,6 @@ cli=("$python" -m instruct_imagen.cli)
 "${cli[@]}" finetune "$out/edits" --out "$out/run" --resume latest --rank 32 --batch-size 16 --steps "$steps" \
     --set stages.0.noise_levels=1 --set "stages.0.decay_steps=$((steps / 14 * 3))"
 [ -e "$out/before/scores.json" ] || "${cli[@]}" evaluate --suite editing --out "$out/before"
-"${cli[@]}" evaluate --suite editing --lora "$out/run/lora" --guidance 1.5 --out "$out/after"
+"${cli[@]}" evaluate --suite editing --lora "$out/run/lora" --guidance "$guidance" --out "$out/after"
 "$python" -m instruct_imagen.packaging adapter "$out/run/lora" --model "$model" --name edit \
-    --before "$out/before" --after "$out/after" --guidance 1.5
+    --before "$out/before" --after "$out/after" --guidance "$guidance"

@@ -207,7 +207,7 @@ def test_anchors_are_measured_once_for_all_models(builtin_pack, tmp_path, monkey
     assert expected["in_domain"]["text"]["copies"] is None and expected["editing"]["edit"]["copies"] is not None
     scores("fewer", store, (replace(bare, num_per_task=2),))
     assert len(measured) == 3, "other instructions have other anchors"
-    for content in (b"", b"PK", (tmp_path / "anchors").glob("edit-*").__next__().read_bytes()[:-2000]):
+    for content in (b"", b"PK", next((tmp_path / "anchors").glob("edit-*")).read_bytes()[:-2000]):
         for file in (tmp_path / "anchors").glob("edit-*"):
             file.write_bytes(content)
         measured.clear()

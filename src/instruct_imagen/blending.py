@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
-from .cascade import CascadeError, check_same_text, copy_base, read_index, read_json
+from .cascade import CascadeError, check_same_text, copy_base, read_base_index, read_json
 from .files import replacing, write_json
 from .training.checkpoint import TRAINING_FILE
 
@@ -35,8 +35,7 @@ def blend(before: Path, after: Path, share: float, out: Path) -> None:
         CascadeError: a part is missing or damaged, or the two are not states of one model.
     """
     for model in (before, after):
-        if "unet" not in read_index(model):
-            raise CascadeError(f"{model} has no base network")
+        read_base_index(model)
     if _network(before) != _network(after):
         raise CascadeError(f"{before} and {after} have different networks; only states of one can be blended")
     check_same_text(before, after)
@@ -68,14 +67,14 @@ def _files(model: Path) -> Iterator[Path]:
 
 def _blend_file(before: Path, after: Path, share: float, out: Path) -> None:
     """One file of weights, in the precision of `after`; `out` may be a second name of that file."""
-    with safe_open(before, "pt") as old, safe_open(after, "pt") as new:
-        if sorted(old.keys()) != sorted(new.keys()):
-            raise CascadeError(f"{before} and {after} hold different weights")
-        weights = {}
-        for name in new.keys():  # noqa: SIM118
-            weight = new.get_tensor(name)
-            mixed = torch.lerp(old.get_tensor(name).float(), weight.float(), share)
-            weights[name] = mixed.to(weight.dtype) if weight.is_floating_point() else weight
-        metadata = new.metadata()
+    old, new = load_file(before), load_file(after)
+    if old.keys() != new.keys():
+        raise CascadeError(f"{before} and {after} hold different weights")
+    weights = {
+        name: torch.lerp(old[name].float(), weight.float(), share).to(weight.dtype)
+        if weight.is_floating_point()
+        else weight
+        for name, weight in new.items()
+    }
     out.unlink()
-    save_file(weights, out, metadata=metadata)
+    save_file(weights, out, metadata={"format": "pt"})

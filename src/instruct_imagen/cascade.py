@@ -42,9 +42,7 @@ def copy_base(model: Path, out: Path) -> None:
     Raises:
         CascadeError: the model has no base network, or its files cannot be read.
     """
-    index = read_index(model)
-    if "unet" not in index:
-        raise CascadeError(f"{model} has no base network")
+    index = read_base_index(model)
     ignored = shutil.ignore_patterns(SECOND_NETWORK, SECOND_SCHEDULER, INDEX)
     base = {key: value for key, value in index.items() if key not in (SECOND_NETWORK, SECOND_SCHEDULER)}
     with replacing(out) as partial:
@@ -109,9 +107,7 @@ def sizes(base: Path) -> tuple[int, tuple[int, int, int]]:
     Raises:
         CascadeError: there is no base network, or a configuration is missing or damaged.
     """
-    index = read_index(base)
-    if index.get("unet", [None])[0] is None:
-        raise CascadeError(f"{base} has no base network")
+    index = read_base_index(base)
     config, factor = base / "unet" / "config.json", 1
     if index.get("vae", [None])[0] is not None:
         factor = 2 ** (len(entry(base / "vae" / "config.json", "block_out_channels")) - 1)
@@ -159,6 +155,18 @@ def _tokenizer_of(model: Path) -> dict[str, Any]:
 def read_index(model: Path) -> dict[str, Any]:
     """What a model consists of: components that are there by name, and its own class and version."""
     return {key: value for key, value in read_json(model / INDEX).items() if value != [None, None]}
+
+
+def read_base_index(model: Path) -> dict[str, Any]:
+    """The same of a model that has a base network.
+
+    Raises:
+        CascadeError: it has none, or see `read_json`.
+    """
+    index = read_index(model)
+    if index.get("unet", [None])[0] is None:
+        raise CascadeError(f"{model} has no base network")
+    return index
 
 
 def read_json(path: Path) -> dict[str, Any]:

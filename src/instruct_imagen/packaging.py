@@ -241,7 +241,9 @@ def _part_row(name: str, folder: Path, place: Path) -> str:
         state = f"in {stage.stage}, step {position.step} of {stage.steps}"
     trained = f"`{preset.name}`: {state}; {position.total_steps} steps, {position.seconds / 3600:.1f} hours"
     if how := read_json(place / TRAINING_FILE).get(BLEND):
-        trained += f"; {how['share']:.0%} of the way from its state after {how['from_steps']} steps"
+        known = how["from_steps"] is not None
+        begun = f"its state after {how['from_steps']} steps" if known else "an earlier state"
+        trained += f"; {how['share']:.0%} of the way from {begun}"
     return f"| `{name}` | {picture} | {_num_parameters(folder / name)} | {trained} |"
 
 

@@ -91,8 +91,8 @@ class Monitor:
 
     def _fixed_batch(self, name: str, collate: Collate) -> TrainingBatch:
         """The validation examples of one task, nothing dropped or renumbered, at the validation levels."""
-        whole = replace(self.stage, drop_both=0.0, drop_context=0.0, any_markers=False)
-        kept = replace(whole, noise_levels=len(VALIDATION_LEVELS))
+        num_levels = len(VALIDATION_LEVELS)
+        kept = replace(self.stage, drop_both=0.0, drop_context=0.0, any_markers=False, noise_levels=num_levels)
         prepared = [
             prepare(example, self.model, kept, np.random.default_rng([VALIDATION_SEED, index, 1]))
             for index, example in enumerate(self._examples[name])
