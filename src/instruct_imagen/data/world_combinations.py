@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -96,14 +96,18 @@ def _control_pair(kind: str, picture: Render, rng: np.random.Generator) -> tuple
     return control_picture(kind, picture, rng), reference_text(kind, rng)
 
 
+def told_apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Two subjects' words as "first object" and "second thing", and the same with their article for a caption."""
+    counted = [f"{order} {word}" for order, word in zip(_ORDER_WORDS, words, strict=True)]
+    return counted, [f"the {word}" for word in counted]
+
+
 def _two_subjects(
     tasks: WorldTasks, scene: Scene, rng: np.random.Generator
 ) -> tuple[dict[str, str], tuple[tuple[tuple[np.ndarray, str], ...], ...]]:
     """Slots and references of a scene's two subjects, told apart as the first and the second."""
-    words = [
-        f"{order} {tasks.subject_word(glyph, rng)}" for order, glyph in zip(_ORDER_WORDS, scene.glyphs, strict=True)
-    ]
-    text = caption(scene, tasks.pack, rng, subject_words=[f"the {word}" for word in words], with_style=False)
+    words, named = told_apart([tasks.subject_word(glyph, rng) for glyph in scene.glyphs])
+    text = caption(scene, tasks.pack, rng, subject_words=named, with_style=False)
     references = tuple(tasks.subject_pairs(glyph, word, rng) for glyph, word in zip(scene.glyphs, words, strict=True))
     return {"caption": text, "subject": words[0], "subject2": words[1]}, references
 

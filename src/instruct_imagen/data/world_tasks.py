@@ -36,7 +36,7 @@ from ..world import (
 )
 from .example import Example
 from .templates import COMBINATION_TASKS, CONTROL_TASKS, Template, fill, reference_text, templates
-from .world_combinations import COMBINATIONS
+from .world_combinations import COMBINATIONS, told_apart
 from .world_draft import PLAIN_STYLE, Draft, WorldExample, as_image, control_picture
 from .world_edit import draw_edit
 
@@ -221,16 +221,21 @@ class WorldTasks:
         return build
 
     def _subject(self, rng: np.random.Generator) -> Draft:
+        """One subject from pictures; where the scene has two, the other one is named, or is just some object."""
         scene = self.sampler.sample(
             rng,
-            num_subjects=1 if rng.random() < 0.8 else 2,
+            num_subjects=1 if rng.random() < 0.6 else 2,
             style=None if rng.random() < 0.25 else PLAIN_STYLE,
         )
-        word = self.subject_word(scene.glyphs[0], rng)
-        others = [subject_phrase(self.pack[key], rng) for key in scene.glyphs[1:]]
-        text = caption(scene, self.pack, rng, subject_words=[word, *others])
-        pairs = self.subject_pairs(scene.glyphs[0], word, rng, num_pictures=1 + int(rng.integers(3)))
-        return Draft(scene, {"caption": text, "subject": word}, (pairs,), glyphs=scene.glyphs[:1])
+        shown = int(rng.integers(2)) if len(scene.glyphs) > 1 else 0
+        words = [self.subject_word(glyph, rng) for glyph in scene.glyphs]
+        named = words
+        if len(words) > 1 and set(words) <= set(GENERIC_WORDS):
+            words, named = told_apart(words)
+        text = caption(scene, self.pack, rng, subject_words=named)
+        word, glyph = words[shown], scene.glyphs[shown]
+        pairs = self.subject_pairs(glyph, word, rng, num_pictures=1 + int(rng.integers(3)))
+        return Draft(scene, {"caption": text, "subject": word}, (pairs,), glyphs=(glyph,))
 
     def _face(self, close: bool) -> Callable[[np.random.Generator], Draft]:
         def build(rng: np.random.Generator) -> Draft:
