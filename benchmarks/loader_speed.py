@@ -23,7 +23,7 @@ from instruct_imagen.data.example import ExampleSource
 from instruct_imagen.data.mixture import stage_source
 from instruct_imagen.data.shards import EpochSource, ShardSource, ShardWriter
 from instruct_imagen.files import write_json
-from instruct_imagen.pipeline import DEFAULT_MODEL, resolve_model
+from instruct_imagen.model_folders import DEFAULT_MODEL, resolve_model
 from instruct_imagen.precision import fast_bfloat16
 from instruct_imagen.presets import Preset, get_preset
 from instruct_imagen.text import load_tokenizer

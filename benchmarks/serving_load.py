@@ -35,7 +35,8 @@ from PIL import Image
 
 from instruct_imagen.files import write_json
 from instruct_imagen.instruction import Instruction
-from instruct_imagen.pipeline import InstructImagenPipeline, hide_loading_bars
+from instruct_imagen.model_folders import hide_loading_bars
+from instruct_imagen.pipeline import InstructImagenPipeline
 from instruct_imagen.serving.provenance import read_provenance
 from instruct_imagen.sheet import tile
 

@@ -28,7 +28,7 @@ from training_steps import OwnStep, TrainingStep, world_batch
 from transformers import PreTrainedTokenizerBase
 
 from instruct_imagen.files import write_json
-from instruct_imagen.pipeline import DEFAULT_MODEL, resolve_model
+from instruct_imagen.model_folders import DEFAULT_MODEL, resolve_model
 from instruct_imagen.precision import fast_bfloat16
 from instruct_imagen.presets import Preset, get_preset
 from instruct_imagen.text import load_tokenizer

@@ -16,7 +16,8 @@ from PIL import Image
 from instruct_imagen import Instruction, Reference
 from instruct_imagen.guidance import OscillatingGuidance
 from instruct_imagen.lora import LORA_FILE, find_adapter
-from instruct_imagen.pipeline import DEFAULT_MODEL, DEFAULT_STEPS, PAPER_STEPS, InstructImagenPipeline, resolve_model
+from instruct_imagen.model_folders import DEFAULT_MODEL, DEFAULT_STEPS, PAPER_STEPS, resolve_model
+from instruct_imagen.pipeline import InstructImagenPipeline
 from instruct_imagen.progress import Progress, progress_callback
 
 CATEGORY = "Instruct-Imagen"

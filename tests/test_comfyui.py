@@ -19,7 +19,7 @@ from instruct_imagen import InstructImagenPipeline, Instruction
 from instruct_imagen.errors import InstructionError
 from instruct_imagen.guidance import OscillatingGuidance
 from instruct_imagen.lora import LORA_FILE, AdapterError
-from instruct_imagen.pipeline import ModelError
+from instruct_imagen.model_folders import ModelError
 from instruct_imagen.training.adapters import ADAPTER, train_adapters
 
 PACK = Path(__file__).parents[1] / "comfyui"

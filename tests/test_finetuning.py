@@ -21,8 +21,9 @@ from instruct_imagen.data.report import DataError
 from instruct_imagen.data.world_tasks import WorldTasks
 from instruct_imagen.instruction import Instruction
 from instruct_imagen.lora import LORA_FILE, AdapterError
+from instruct_imagen.model_folders import DrawingDefaults, drawing_defaults
 from instruct_imagen.packaging import main as package_main
-from instruct_imagen.pipeline import DrawingDefaults, InstructImagenPipeline, drawing_defaults
+from instruct_imagen.pipeline import InstructImagenPipeline
 from instruct_imagen.presets import Preset, get_preset
 from instruct_imagen.training.adapters import TARGETS
 from instruct_imagen.training.beginning import BeginningError

@@ -15,13 +15,8 @@ from instruct_imagen.conditioning import ConditioningEncoder, Prompt, in_company
 from instruct_imagen.errors import UserError
 from instruct_imagen.guidance import ConstantGuidance, OscillatingGuidance
 from instruct_imagen.instruction import Instruction
-from instruct_imagen.pipeline import (
-    DrawingDefaults,
-    InstructImagenPipeline,
-    ModelError,
-    drawing_defaults,
-    fast_scheduler,
-)
+from instruct_imagen.model_folders import DrawingDefaults, ModelError, drawing_defaults
+from instruct_imagen.pipeline import InstructImagenPipeline, fast_scheduler
 from instruct_imagen.schedulers import ddpm_scheduler
 
 STEPS = 6

@@ -17,7 +17,8 @@ from PIL import Image
 from instruct_imagen.conditioning import ConditioningEncoder, Prompt, make_prompt_batch, to_unit_range
 from instruct_imagen.instruction import Instruction
 from instruct_imagen.model import build_unet
-from instruct_imagen.pipeline import InstructImagenPipeline, ModelError
+from instruct_imagen.model_folders import ModelError
+from instruct_imagen.pipeline import InstructImagenPipeline
 from instruct_imagen.presets import PRESETS
 from instruct_imagen.super_resolution import LowResolution, SuperResolutionOptions, SuperResolutionUNet
 from instruct_imagen.unet import InstructUNet, masked_mean

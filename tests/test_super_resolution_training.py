@@ -20,7 +20,8 @@ from instruct_imagen.data.mixture import stage_source
 from instruct_imagen.data.recipe import SUPER_RESOLUTION, DataRecipe, MixtureEntry, recipe_from_dict
 from instruct_imagen.data.templates import TRAINING_TASKS
 from instruct_imagen.instruction import Instruction
-from instruct_imagen.pipeline import InstructImagenPipeline, ModelError
+from instruct_imagen.model_folders import ModelError
+from instruct_imagen.pipeline import InstructImagenPipeline
 from instruct_imagen.presets import LowResolutionConfig, Preset, PresetError, TextEncoderConfig, get_preset
 from instruct_imagen.text import load_tokenizer, train_tokenizer
 from instruct_imagen.training.augmentation import draw_small_picture

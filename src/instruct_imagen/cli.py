@@ -158,7 +158,8 @@ def load_pipeline(options: argparse.Namespace):
     """The pipeline that the options name, with a progress bar unless they are quiet."""
     import torch
 
-    from .pipeline import InstructImagenPipeline, hide_loading_bars
+    from .model_folders import hide_loading_bars
+    from .pipeline import InstructImagenPipeline
     from .precision import place
 
     hide_loading_bars()
@@ -194,7 +195,7 @@ def _generate(options: argparse.Namespace) -> None:
 def _drawn(options: argparse.Namespace, pipeline, instruction) -> list:
     """Pictures of an instruction."""
     from .guidance import OscillatingGuidance
-    from .pipeline import DEFAULT_STEPS, PAPER_STEPS
+    from .model_folders import DEFAULT_STEPS, PAPER_STEPS
 
     guidance, steps = None, options.steps
     if options.sampler == "fast":

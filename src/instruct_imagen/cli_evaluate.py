@@ -69,7 +69,7 @@ def _run_world(options: argparse.Namespace) -> None:
     from .evaluation.runner import Evaluator, print_scores, run_suites
     from .evaluation.suites import get_suites
     from .files import make_folder
-    from .pipeline import resolve_model
+    from .model_folders import resolve_model
     from .world import load_pack
 
     suites = counted(get_suites(*options.suite), options.count)

@@ -63,7 +63,7 @@ def _take_over(options: argparse.Namespace) -> None:
     from .backbones.importer import import_pipeline, model_card, save_import
     from .backbones.source import find_source
     from .files import check_destination
-    from .pipeline import hide_loading_bars
+    from .model_folders import hide_loading_bars
 
     check_destination(options.out)
     source = find_source(options.source, options.download, options.variant)

@@ -103,7 +103,7 @@ def settings_of(options: argparse.Namespace) -> ServerSettings:
     Raises:
         UserError: options that do not fit together.
     """
-    from .pipeline import drawing_defaults
+    from .model_folders import drawing_defaults
     from .serving.settings import MEBIBYTE, Limits, ServerError, ServerSettings
 
     keys = _keys(options)

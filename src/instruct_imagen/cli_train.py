@@ -80,7 +80,7 @@ def _add_shared(command: argparse.ArgumentParser) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from .data.recipe import read_recipe
-    from .pipeline import resolve_model
+    from .model_folders import resolve_model
     from .presets import get_preset
 
     preset = get_preset(options.preset, options.set)
@@ -91,7 +91,7 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    from .pipeline import resolve_model
+    from .model_folders import resolve_model
     from .presets import get_preset
     from .training.checkpoint import list_checkpoints
     from .training.own_data import own_data

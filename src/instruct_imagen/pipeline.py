@@ -12,7 +12,7 @@ The fast default is DPM-Solver++; `pipe.use_paper_sampler()` with `OscillatingGu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,38 +20,26 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin
 from diffusers.utils import BaseOutput
-from diffusers.utils import logging as diffusers_logging
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from transformers import CLIPTextModel, PreTrainedTokenizerBase, T5EncoderModel
-from transformers.utils import logging as transformers_logging
 
-from .cascade import read_index
 from .conditioning import ConditioningEncoder, image_to_tensor, to_unit_range
 from .denoising import Branches, Denoiser, Denoising
-from .errors import UserError
 from .guidance import ConstantGuidance, Guidance
 from .instruction import Instruction
 from .latents import pixels_per_sample, to_pixels
 from .lora import adapter_guidance, find_adapter, load_adapter
+from .model_folders import DEFAULT_GUIDANCE, DEFAULT_MODEL, DEFAULT_STEPS, ModelError, resolve_model
 from .sampling import Request, encode_branches
 from .schedulers import ddpm_scheduler, fast_scheduler
 from .super_resolution import LowResolution, SuperResolutionOptions, SuperResolutionUNet
 from .unet import InstructUNet
 
-SHIPPED_MODELS = Path(__file__).parent / "weights"
-DEFAULT_MODEL = "instruct-imagen-nano"
-DEFAULT_STEPS = 24
-DEFAULT_GUIDANCE = 3.0
-PAPER_STEPS = 256
 Stages = Literal["base", "cascade"]
 OnStep = Callable[[int, int, torch.Tensor], torch.Tensor]
 Network = Literal["unet", "super_resolution"]
 Callback = Callable[["InstructImagenPipeline", int, int, dict[str, Any]], dict[str, Any]]
-
-
-class ModelError(UserError):
-    """A model that is missing, damaged, or no Instruct-Imagen model."""
 
 
 @dataclass
@@ -59,53 +47,6 @@ class InstructImagenOutput(BaseOutput):
     """`images`: list of PIL pictures, or one array [N, S, S, 3] in 0..1, or a tensor [N, 3, S, S] in -1..1."""
 
     images: list[Image.Image] | np.ndarray | torch.Tensor
-
-
-def hide_loading_bars() -> None:
-    """Switches off the bars of diffusers and transformers for loading and saving; a small model takes a second."""
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-
-
-def resolve_model(name_or_path: str | Path) -> Path:
-    """Folder of a shipped model or of a path.
-
-    Raises:
-        ModelError: neither.
-    """
-    for folder in (SHIPPED_MODELS / str(name_or_path), Path(name_or_path)):
-        if (folder / "model_index.json").is_file():
-            return folder
-    shipped = sorted(p.name for p in SHIPPED_MODELS.glob("*") if p.is_dir())
-    raise ModelError(
-        f"there is no model {str(name_or_path)!r}: neither a shipped one ({', '.join(shipped) or 'none'}) "
-        "nor a folder with a model_index.json"
-    )
-
-
-@dataclass(frozen=True)
-class DrawingDefaults:
-    """What a model is drawn with where nothing is asked for."""
-
-    steps: int = DEFAULT_STEPS
-    guidance: float = DEFAULT_GUIDANCE
-    image_guidance: float | None = None
-
-
-def drawing_defaults(name_or_path: str | Path, adapters: Sequence[str | Path] = ()) -> DrawingDefaults:
-    """A model's own steps and guidance, or those of the last of its adapters that names some, without its weights.
-
-    Raises:
-        ModelError: there is no such model, or its index is damaged.
-        AdapterError: there is no such adapter, or see `lora.adapter_guidance`.
-    """
-    model = resolve_model(name_or_path)
-    index = read_index(model)
-    known = {field.name: index.get(f"default_{field.name}") for field in fields(DrawingDefaults)}
-    for adapter in adapters:
-        if (guidance := adapter_guidance(find_adapter(adapter, model))) is not None:
-            known |= {"guidance": guidance, "image_guidance": None}
-    return DrawingDefaults(**{name: value for name, value in known.items() if value is not None})
 
 
 class InstructImagenPipeline(DiffusionPipeline):

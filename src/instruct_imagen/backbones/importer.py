@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 
-from ..pipeline import InstructImagenPipeline, ModelError
+from ..model_folders import ModelError
+from ..pipeline import InstructImagenPipeline
 from ..super_resolution import IFSuperResolutionUNet
 from ..unet import InstructUNet
 from .markers import add_markers

@@ -32,7 +32,8 @@ from ..arguments import natural, positive, positive_number, several
 from ..data.world_tasks import RAW
 from ..errors import UserError
 from ..files import make_folder, write_json
-from ..pipeline import DEFAULT_STEPS, InstructImagenPipeline, hide_loading_bars
+from ..model_folders import DEFAULT_STEPS, hide_loading_bars
+from ..pipeline import InstructImagenPipeline
 from ..presets import Preset, StageConfig, get_preset, preset_to_dict
 from ..training.checkpoint import TRAINING_FILE, CheckpointError, list_checkpoints, read_position
 from ..training.trainer import Trainer

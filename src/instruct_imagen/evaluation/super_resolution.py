@@ -304,7 +304,8 @@ def compare(
 
 
 def _load(path: Path) -> Any:
-    from ..pipeline import InstructImagenPipeline, hide_loading_bars
+    from ..model_folders import hide_loading_bars
+    from ..pipeline import InstructImagenPipeline
 
     hide_loading_bars()
     pipeline = InstructImagenPipeline.from_pretrained(path)

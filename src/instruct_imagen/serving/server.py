@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from ..pipeline import InstructImagenPipeline, hide_loading_bars
+from ..model_folders import hide_loading_bars
+from ..pipeline import InstructImagenPipeline
 from .app import create_app
 from .engine import LocalEngine
 from .metrics import Metrics

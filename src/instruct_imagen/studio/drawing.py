@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from ..instruction import Instruction
-from ..pipeline import DEFAULT_GUIDANCE, DEFAULT_STEPS, PAPER_STEPS, InstructImagenPipeline, Stages
+from ..model_folders import DEFAULT_GUIDANCE, DEFAULT_STEPS, PAPER_STEPS
+from ..pipeline import InstructImagenPipeline, Stages
 from ..progress import Progress, progress_callback
 from .pictures import StudioError
 

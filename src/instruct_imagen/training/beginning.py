@@ -16,7 +16,8 @@ from ..errors import UserError
 from ..extras import require
 from ..files import replacing
 from ..model import ModelParts, build_model
-from ..pipeline import InstructImagenPipeline, resolve_model
+from ..model_folders import resolve_model
+from ..pipeline import InstructImagenPipeline
 from ..presets import AdaptedModel, Preset, TextEncoderConfig
 from ..schedulers import ddpm_scheduler
 from ..text import load_tokenizer, train_tokenizer

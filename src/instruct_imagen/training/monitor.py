@@ -22,9 +22,11 @@ from ..data.world_tasks import WorldTasks, render_size
 from ..denoising import clean_from_prediction
 from ..files import make_folder, replacing, write_atomically
 from ..model import ModelParts
+from ..model_folders import hide_loading_bars
 from ..pictures import fit_square
-from ..pipeline import InstructImagenPipeline, fast_scheduler, hide_loading_bars
+from ..pipeline import InstructImagenPipeline
 from ..presets import Preset, StageConfig
+from ..schedulers import fast_scheduler
 from ..sheet import SheetRow, contact_sheet
 from ..super_resolution import SuperResolutionUNet
 from ..world import GlyphPack

@@ -10,8 +10,9 @@ from transformers import T5EncoderModel
 
 from ..cascade import SECOND_NETWORK, SECOND_SCHEDULER, check_fit, check_same_text, copy_base, join, read_json
 from ..model import ModelParts
-from ..pipeline import fast_scheduler, resolve_model
+from ..model_folders import resolve_model
 from ..presets import Preset, PresetError
+from ..schedulers import fast_scheduler
 from ..super_resolution import SuperResolutionUNet
 from .checkpoint import TrainingPosition, write_training_file
 from .processes import Processes, whole_state

@@ -35,7 +35,7 @@ from ..data.templates import fill, templates
 from ..errors import UserError
 from ..files import check_destination
 from ..model import build_text_encoder
-from ..pipeline import resolve_model
+from ..model_folders import resolve_model
 from ..precision import autocast
 from ..text import load_tokenizer
 from ..tokenizer import PLAIN_TEXTS
