@@ -4,8 +4,8 @@
 #
 #   runs/nano_cpu.sh MINUTES [OUT] [OPTIONS]          e.g. runs/nano_cpu.sh 170 train/nano
 #
-# OPTIONS are those of `instruct-imagen train`, such as --data runs/two_references.json, a mixture with more of the one
-# training task that has two references.
+# OPTIONS are those of `instruct-imagen train`, such as --data runs/two_references.json, a mixture with more subjects,
+# and more of the one training task that has two references.
 # OUT/pipeline is the newest averaged model in bfloat16; `runs/ship.sh OUT NAME` makes it the shipped one.
 set -euo pipefail
 cd "$(dirname "$0")/.."

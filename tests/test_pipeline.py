@@ -16,8 +16,8 @@ from instruct_imagen.errors import UserError
 from instruct_imagen.guidance import ConstantGuidance, OscillatingGuidance
 from instruct_imagen.instruction import Instruction
 from instruct_imagen.model_folders import DrawingDefaults, ModelError, drawing_defaults
-from instruct_imagen.pipeline import InstructImagenPipeline, fast_scheduler
-from instruct_imagen.schedulers import ddpm_scheduler
+from instruct_imagen.pipeline import InstructImagenPipeline
+from instruct_imagen.schedulers import ddpm_scheduler, fast_scheduler
 
 STEPS = 6
 TOLERANCE = 1e-3
