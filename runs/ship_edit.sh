@@ -5,7 +5,8 @@
 #   runs/ship_edit.sh [OUT]             e.g. STEPS=3000 runs/ship_edit.sh train/ship-edit
 #
 # Call it again to go on where it was stopped, or with more STEPS. STEPS (1400) of 16 edits take an hour of one core,
-# and measuring half an hour. The adapter brings its own guidance, 1.5, which suits edits.
+# and measuring half an hour. The adapter brings its own guidance, 1.5, which suits edits. It goes on from the adapter
+# that the model has, which an earlier base may have been adapted with.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-train/ship-edit}
@@ -19,7 +20,9 @@ export MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=8000000000 MALLO
 export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 cli=("$python" -m instruct_imagen.cli)
 [ -e "$out/edits" ] || "${cli[@]}" data build edit --source world --count 9000 --out "$out/edits"
-"${cli[@]}" finetune "$out/edits" --out "$out/run" --resume latest --rank 32 --batch-size 16 --steps "$steps" \
+begin=(--rank 32)
+[ ! -e "$model/lora/edit" ] || begin=(--lora "$model/lora/edit")
+"${cli[@]}" finetune "$out/edits" --out "$out/run" --resume latest "${begin[@]}" --batch-size 16 --steps "$steps" \
     --set stages.0.noise_levels=1 --set "stages.0.decay_steps=$((steps / 14 * 3))"
 [ -e "$out/before/scores.json" ] || "${cli[@]}" evaluate --suite editing --out "$out/before"
 "${cli[@]}" evaluate --suite editing --lora "$out/run/lora" --guidance "$guidance" --out "$out/after"

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from training_runs import Run, assert_same_tensors, newest_tensors, seen_in, start
 
@@ -135,6 +136,34 @@ def test_resuming_an_adapter_is_exact(own_examples: Path, model_folder: Path, ad
     command = ("finetune", own_examples, "--out", tmp_path / "run", "--rank", 4, *QUICK)  # of the model it began with
     assert run(*command, "--steps", 4, "--resume", "latest") == 0
     assert_same_tensors(newest_tensors(tmp_path / "run"), newest_tensors(adapted))
+
+
+def test_an_adapter_goes_on_from_another(own_examples: Path, model_folder: Path, adapted: Path, tmp_path: Path, capsys):
+    """As after its base model has: with its rank, from its weights, which resuming then takes from the checkpoint."""
+    begun = load_file(adapted / "lora" / LORA_FILE)
+    command = ("finetune", own_examples, "--out", tmp_path / "run", "--lora", adapted / "lora", *QUICK)
+    assert run(*command, "--model", model_folder, "--steps", 1, "--learning-rate", 1e-9) == 0
+    found = load_file(tmp_path / "run" / "lora" / LORA_FILE)
+    assert found.keys() == begun.keys()
+    for name, value in begun.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5)
+    assert run(*command, "--steps", 3, "--resume", "latest") == 0
+    after = load_file(tmp_path / "run" / "lora" / LORA_FILE)
+    assert any(not torch.equal(value, begun[name]) for name, value in after.items())
+    capsys.readouterr()
+    others = tmp_path / "others"
+    others.mkdir()
+    save_file(begun, others / LORA_FILE)  # without its configuration
+    command = ("finetune", own_examples, "--out", tmp_path / "none", "--model", model_folder, *QUICK)
+    assert run(*command, "--lora", others) == 2
+    assert "no adapter that fine-tuning wrote" in capsys.readouterr().err
+    some = {name: value for name, value in begun.items() if "to_q_context" not in name}
+    with safe_open(adapted / "lora" / LORA_FILE, framework="pt") as opened:
+        save_file(some, others / LORA_FILE, metadata=opened.metadata())
+    assert run(*command, "--lora", others) == 2
+    assert "on other layers than fine-tuning adapts" in capsys.readouterr().err
+    assert run(*command, "--lora", tmp_path / "nowhere") == 2
+    assert "there is no adapter in" in capsys.readouterr().err
 
 
 @pytest.mark.slow

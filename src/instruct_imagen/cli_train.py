@@ -52,6 +52,9 @@ def _add_finetune(commands: argparse._SubParsersAction) -> argparse.ArgumentPars
     )
     trained = command.add_mutually_exclusive_group()
     trained.add_argument("--rank", type=positive, default=16, metavar="N", help="of the LoRA adapter (%(default)s)")
+    trained.add_argument(
+        "--lora", metavar="NAME_OR_PATH", help="go on from this adapter, such as one of an earlier state of the model"
+    )
     trained.add_argument("--full", action="store_true", help="train the whole network instead of an adapter")
     command.add_argument("--steps", type=positive, metavar="N", help="steps in all (500)")
     command.add_argument("--batch-size", type=positive, metavar="N", help="examples a step (8)")
@@ -91,32 +94,37 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _finetune(options: argparse.Namespace) -> None:
+    from .lora import adapter_rank, find_adapter
     from .model_folders import resolve_model
     from .presets import get_preset
+    from .training.beginning import base_of
     from .training.checkpoint import list_checkpoints
     from .training.own_data import own_data
 
+    checkpoints = list_checkpoints(options.out / "checkpoints") if options.resume else []
+    known = base_of(checkpoints) if options.model is None else None
+    base = known or resolve_model(options.model or _DEFAULT_MODEL)
+    adapter = None if options.lora is None else find_adapter(options.lora, base)
+    rank = 0 if options.full else options.rank if adapter is None else adapter_rank(adapter)
     given = {"steps": options.steps, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
     overrides = [f"stages.0.{name}={value}" for name, value in given.items() if value is not None]
     if options.steps is not None:
         overrides.append(f"stages.0.decay_steps={options.steps // 5}")  # the preset's share
-    overrides.append(f"stages.0.lora_rank={0 if options.full else options.rank}")
+    overrides.append(f"stages.0.lora_rank={rank}")
     if options.full and options.learning_rate is None:
         overrides.append("stages.0.learning_rate=1e-4")
     preset = get_preset("finetune", [*overrides, *options.set])
-    preset = replace(preset, data=own_data(options.data))
-    model = options.model
-    if model is None and not (options.resume and list_checkpoints(options.out / "checkpoints")):
-        model = _DEFAULT_MODEL
-    _run(options, preset, None if model is None else resolve_model(model), None)
+    _run(options, replace(preset, data=own_data(options.data)), base, None, adapter)
 
 
-def _run(options: argparse.Namespace, preset: Preset, init: Path | None, steps: int | None) -> None:
+def _run(
+    options: argparse.Namespace, preset: Preset, init: Path | None, steps: int | None, adapter: Path | None = None
+) -> None:
     from .training.trainer import Trainer
 
     if options.tracker is not None:
         preset = replace(preset, execution=replace(preset.execution, tracker=options.tracker))
-    trainer = Trainer(preset, options.out, options.seed, options.resume is not None, init, not options.quiet)
+    trainer = Trainer(preset, options.out, options.seed, options.resume is not None, init, not options.quiet, adapter)
     position = trainer.run(steps, options.minutes)
     done = position.stage_index == len(preset.stages)
     state = "complete" if done else f"in {preset.stages[position.stage_index].stage} at step {position.step}"

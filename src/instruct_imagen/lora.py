@@ -8,7 +8,8 @@ import warnings
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from .errors import UserError
@@ -75,7 +76,7 @@ def load_adapter(unet: InstructUNet, folder: Path, scale: float = 1.0) -> None:
         UserError: peft is not installed.
     """
     require("peft", "lora", "A LoRA adapter")
-    _check(unet, folder)
+    fitting_weights(unet, folder)
     known = list(getattr(unet, "peft_config", {}))
     name = f"lora{len(known)}"
     file = {"weight_name": LORA_FILE, "use_safetensors": True, "local_files_only": True}
@@ -89,13 +90,44 @@ def load_adapter(unet: InstructUNet, folder: Path, scale: float = 1.0) -> None:
             module.set_scale(name, scale)
 
 
-def _check(unet: InstructUNet, folder: Path) -> None:
-    """Every weight must belong to a layer of its width: a mismatch in the middle of loading would leave half of it."""
+def adapter_rank(folder: Path) -> int:
+    """The rank of an adapter that fine-tuning has written, which training can go on from.
+
+    Args:
+        folder: from `find_adapter`.
+
+    Raises:
+        AdapterError: it is damaged, or another tool's: of a scale of its own, or with several ranks.
+    """
     file = folder / LORA_FILE
     try:
-        weights = load_file(file)
+        with safe_open(file, framework="pt") as opened:
+            config = json.loads((opened.metadata() or {})[LORA_ADAPTER_METADATA_KEY])
+        rank = int(config["r"])
+        if config["lora_alpha"] != rank or config.get("rank_pattern"):
+            raise ValueError(f"scale {config['lora_alpha']} with rank {rank}")
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise AdapterError(f"{file} is no adapter that fine-tuning wrote, to go on from: {error}") from error
+    return rank
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    file = folder / LORA_FILE
+    try:
+        return load_file(file)
     except (OSError, SafetensorError) as error:
         raise AdapterError(f"the adapter {file} is damaged: {error}") from error
+
+
+def fitting_weights(unet: InstructUNet, folder: Path) -> dict[str, torch.Tensor]:
+    """An adapter's weights, by name, each of which belongs to a layer of the network and has its width.
+
+    A mismatch in the middle of loading would leave half of it.
+
+    Raises:
+        AdapterError: it is damaged, or made for a network of other layers.
+    """
+    weights = _weights(folder)
     layers = dict(unet.named_modules())
     for name, weight in weights.items():
         path, _, side = name.removesuffix(".weight").rpartition(".")
@@ -106,3 +138,4 @@ def _check(unet: InstructUNet, folder: Path) -> None:
         }.get(side, (None, 0))
         if width != size:
             raise AdapterError(f"the adapter {folder} is not for this model, whose {path or name} it does not fit")
+    return weights

@@ -14,7 +14,7 @@ from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from safetensors.torch import save_file
 
 from ..files import replacing
-from ..lora import LORA_FILE
+from ..lora import LORA_FILE, AdapterError, fitting_weights
 from ..model import ModelParts
 from ..presets import Preset
 from ..unet import InstructUNet
@@ -38,16 +38,32 @@ TARGETS = (
 )
 
 
-def train_adapters(unet: InstructUNet, rank: int) -> None:
-    """Adds adapters of a rank, which change nothing at first, and freezes everything else; once for all stages."""
+def train_adapters(unet: InstructUNet, rank: int, start: Path | None = None) -> None:
+    """Adds adapters of a rank and freezes everything else; once for all stages.
+
+    Args:
+        unet: the network that is adapted.
+        rank: of the adapters.
+        start: folder of an adapter of the same rank to go on from; without one they change nothing at first.
+
+    Raises:
+        AdapterError: `start` is damaged, made for a network of other layers, or on others than these.
+    """
     from peft import LoraConfig
+    from peft.utils import set_peft_model_state_dict
 
     if ADAPTER in getattr(unet, "peft_config", {}):
         return
     names = [name for name, module in unet.named_modules() if isinstance(module, torch.nn.Linear)]
     targets = [target for target in TARGETS if any(name == target or name.endswith(f".{target}") for name in names)]
+    weights = None if start is None else fitting_weights(unet, start)
     unet.requires_grad_(False)
     unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets), ADAPTER)
+    if weights is not None:
+        wanted = {name for name in unet.state_dict() if ".lora_" in name}
+        if {name.removesuffix(".weight") + f".{ADAPTER}.weight" for name in weights} != wanted:
+            raise AdapterError(f"the adapter {start} is on other layers than fine-tuning adapts")
+        set_peft_model_state_dict(unet, weights, adapter_name=ADAPTER)
 
 
 def export_adapter(

@@ -57,7 +57,7 @@ def with_base(preset: Preset, init: Path | None, checkpoints: Sequence[Path]) ->
         if init is not None and not checkpoints:
             _training_of(init, preset)
         return preset
-    known = _base_of(checkpoints)
+    known = base_of(checkpoints)
     asked = init or (resolve_model(preset.base) if preset.base else known)
     if asked is None:
         raise BeginningError(f"preset {preset.name!r} adapts a model; name it with --init")
@@ -67,7 +67,7 @@ def with_base(preset: Preset, init: Path | None, checkpoints: Sequence[Path]) ->
     return replace(preset, model=AdaptedModel(*sizes(folder)), base=str(folder))
 
 
-def _base_of(checkpoints: Sequence[Path]) -> Path | None:
+def base_of(checkpoints: Sequence[Path]) -> Path | None:
     """The base model that the newest readable checkpoint names."""
     for checkpoint in checkpoints:
         try:

@@ -89,6 +89,7 @@ class Trainer:
             the position that its training had reached, with a new optimizer. It may have other patches, or fewer
             levels, see `transplant`. Where the preset adapts a model, this is the model, and training begins anew.
         progress: whether to show a progress bar.
+        adapter: folder of an adapter that a new run goes on from, where the preset trains one of its rank.
 
     Raises:
         TrainingError: `out` already holds a run and `resume` is false, or holds no usable checkpoint.
@@ -104,8 +105,9 @@ class Trainer:
         resume: bool = False,
         init: Path | None = None,
         progress: bool = True,
+        adapter: Path | None = None,
     ):
-        self.out, self.progress = out, progress
+        self.out, self.progress, self._adapter = out, progress, adapter
         self.checkpoints = out / "checkpoints"
         self._found = list_checkpoints(self.checkpoints)
         if self._found and not resume:
@@ -201,7 +203,7 @@ class Trainer:
         self.stage = self.preset.stages[self.position.stage_index]
         parts, processes = self.parts, self.processes
         if self.stage.lora_rank:
-            train_adapters(parts.unet, self.stage.lora_rank)
+            train_adapters(parts.unet, self.stage.lora_rank, None if self._found else self._adapter)
         module = TrainingModule.of(parts, self.stage, self.text_cache)
         if not processes.sharded:  # FSDP takes contiguous parameters only
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
