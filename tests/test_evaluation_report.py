@@ -183,7 +183,9 @@ def test_a_comparison_trains_stops_resumes_and_reports(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("scores/**/*.json")} == before
     lost = tmp_path / "scores/instruct/tasks/zero_shot/multi_subject.json"
     lost.unlink()
+    anchors = {path: path.stat().st_mtime_ns for path in (tmp_path / "anchors").iterdir()}
     assert compare(options)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "anchors").iterdir()} == anchors, "measured once"
     assert lost.is_file() and {path for path in before if path.stat().st_mtime_ns != before[path]} == {lost}
     assert main([str(tmp_path), "--pack", "builtin"]) == 0
     assert "Trainings" in (tmp_path / "report.md").read_text()

@@ -2,12 +2,12 @@
 
     python -m instruct_imagen.evaluation.ablations --out ablations --preset micro [--minutes 120] [--jobs 2]
 
-OUT gets `ablations.json` (preset, seed, and how far each run is), `runs/NAME/` (training logs and the pipeline) and
-`scores/METHOD/` (what `evaluate` writes, and in `tasks/` the scores of each task that is done). A run that was stopped
-resumes from its checkpoint, an evaluation goes on with the tasks and methods that are left. With several jobs, runs
-whose parents are trained, and then tasks, are taken at the same time by processes of their own. Methods are evaluated
-task by task, since ceiling, floor and copies are the same for all. `python -m instruct_imagen.evaluation.report OUT`
-then writes the report.
+OUT gets `ablations.json` (preset, seed, and how far each run is), `runs/NAME/` (training logs and the pipeline),
+`scores/METHOD/` (what `evaluate` writes, and in `tasks/` the scores of each task that is done) and `anchors/` (see
+`anchor_store`). A run that was stopped resumes from its checkpoint, an evaluation goes on with the tasks and methods
+that are left. With several jobs, runs whose parents are trained, and then tasks, are taken at the same time by
+processes of their own. Methods are evaluated task by task, since ceiling, floor and copies are the same for all.
+`python -m instruct_imagen.evaluation.report OUT` then writes the report.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from ..presets import Preset, StageConfig, get_preset, preset_to_dict
 from ..training.checkpoint import TRAINING_FILE, CheckpointError, list_checkpoints, read_position
 from ..training.trainer import Trainer
 from ..world import load_pack
+from .anchor_store import AnchorStore
 from .cases import SuiteCase, suite_cases
 from .methods import MANIFEST_FILE, METHODS, RUNS_FOLDER, SCORES_FOLDER, Method, Plan, Run, plan
 from .model import PipelineGenerator, counted
@@ -47,6 +48,7 @@ from .suites import EvaluationError, Suite, SuiteTask, get_suites
 
 logger = logging.getLogger(__name__)
 TASKS_FOLDER = "tasks"
+ANCHORS_FOLDER = "anchors"  # what methods evaluated later are read against, too
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ class Evaluation:
         """Evaluates what is missing, as long as there is time."""
         deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         pack = load_pack(self.options.preset.pack).prepare()
-        evaluator = Evaluator(pack)
+        evaluator = Evaluator(pack, AnchorStore(self.options.out / ANCHORS_FOLDER))
         for suite, task, method in self._missing():
             if time.monotonic() >= deadline:
                 break
