@@ -111,14 +111,6 @@ def adapter_rank(folder: Path) -> int:
     return rank
 
 
-def _weights(folder: Path) -> dict[str, torch.Tensor]:
-    file = folder / LORA_FILE
-    try:
-        return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise AdapterError(f"the adapter {file} is damaged: {error}") from error
-
-
 def fitting_weights(unet: InstructUNet, folder: Path) -> dict[str, torch.Tensor]:
     """An adapter's weights, by name, each of which belongs to a layer of the network and has its width.
 
@@ -127,7 +119,11 @@ def fitting_weights(unet: InstructUNet, folder: Path) -> dict[str, torch.Tensor]
     Raises:
         AdapterError: it is damaged, or made for a network of other layers.
     """
-    weights = _weights(folder)
+    file = folder / LORA_FILE
+    try:
+        weights = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise AdapterError(f"the adapter {file} is damaged: {error}") from error
     layers = dict(unet.named_modules())
     for name, weight in weights.items():
         path, _, side = name.removesuffix(".weight").rpartition(".")
