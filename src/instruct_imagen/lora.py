@@ -104,8 +104,9 @@ def adapter_rank(folder: Path) -> int:
         with safe_open(file, framework="pt") as opened:
             config = json.loads((opened.metadata() or {})[LORA_ADAPTER_METADATA_KEY])
         rank = int(config["r"])
-        if config["lora_alpha"] != rank or config.get("rank_pattern"):
-            raise ValueError(f"scale {config['lora_alpha']} with rank {rank}")
+        others = [key for key in ("rank_pattern", "alpha_pattern", "use_rslora") if config.get(key)]
+        if config["lora_alpha"] != rank or others:
+            raise ValueError(", ".join([f"scale {config['lora_alpha']} with rank {rank}", *others]))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise AdapterError(f"{file} is no adapter that fine-tuning wrote, to go on from: {error}") from error
     return rank

@@ -107,7 +107,7 @@ class Trainer:
         progress: bool = True,
         adapter: Path | None = None,
     ):
-        self.out, self.progress, self._adapter = out, progress, adapter
+        self.out, self.progress = out, progress
         self.checkpoints = out / "checkpoints"
         self._found = list_checkpoints(self.checkpoints)
         if self._found and not resume:
@@ -123,6 +123,7 @@ class Trainer:
         if not processes.is_main:
             logging.getLogger(__package__).setLevel(logging.ERROR)  # one voice is enough
         init = None if self._found else init
+        self._adapter = None if self._found else adapter
         self.parts, self.position = begin(preset, out, self.pack, seed, init, base, not self._found, processes)
         if processes.device.type == "cpu" and not processes.uses_bfloat16:
             use_winograd(self.parts.unet)
@@ -203,7 +204,7 @@ class Trainer:
         self.stage = self.preset.stages[self.position.stage_index]
         parts, processes = self.parts, self.processes
         if self.stage.lora_rank:
-            train_adapters(parts.unet, self.stage.lora_rank, None if self._found else self._adapter)
+            train_adapters(parts.unet, self.stage.lora_rank, self._adapter)
         module = TrainingModule.of(parts, self.stage, self.text_cache)
         if not processes.sharded:  # FSDP takes contiguous parameters only
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
