@@ -17,8 +17,8 @@ OPTIONS = {
     "--num-images --offload --out --quiet --ref --sampler --seed --size --sr-steps --stages --steps",
     "demo": "--device --dtype --help --lora --model --offload --out --pack --quiet --stages --steps",
     "train": "--data --help --init --minutes --out --preset --quiet --resume --seed --set --steps --tracker",
-    "finetune": "--batch-size --full --help --learning-rate --minutes --model --out --quiet --rank --resume --seed "
-    "--set --steps --tracker",
+    "finetune": "--batch-size --full --help --learning-rate --lora --minutes --model --out --quiet --rank --resume "
+    "--seed --set --steps --tracker",
     "import": "--download --dtype --estimate --help --out --quiet --super-resolution --variant",
     "serve": "--alias --allow-anonymous --allow-url-references --batch --engine --exact --grace --help --host "
     "--keys --log-instructions --lora --max-body --max-images --max-megapixels --max-replicas --max-size "
