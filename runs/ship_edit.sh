@@ -4,9 +4,9 @@
 #
 #   runs/ship_edit.sh [OUT]             e.g. STEPS=3000 runs/ship_edit.sh train/ship-edit
 #
-# Call it again to go on where it was stopped. STEPS (1400) of 16 edits take an hour of one core, and measuring half an
-# hour. The adapter brings its own guidance, 1.5, which suits edits. It goes on from the one that the model has, which
-# an earlier base may have been adapted with; so for more steps than it was shipped with, name another OUT.
+# Call it again to go on where it was stopped, or for more STEPS. STEPS (1400) of 16 edits take an hour of one core, and
+# measuring half an hour. The adapter brings its own guidance, 1.5, which suits edits. A new run goes on from the one
+# that the model has, which an earlier base may have been adapted with.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-train/ship-edit}

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import threading
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +17,7 @@ import pytest
 from PIL import Image
 
 from instruct_imagen.data.world_tasks import RAW
+from instruct_imagen.evaluation import ablations
 from instruct_imagen.evaluation.ablations import (
     Options,
     Task,
@@ -165,6 +170,32 @@ def test_a_job_that_fails_ends_the_comparison(tmp_path, capfd):
     with pytest.raises(EvaluationError, match="has failed"):
         do_all([Task(failing, never.is_file)], jobs=2)
     assert "ablations: the pack is missing" in capfd.readouterr().err
+
+
+def running(path: Path) -> None:
+    written(path, str(os.getpid()))
+    time.sleep(600)
+
+
+@pytest.mark.slow
+def test_a_comparison_that_is_stopped_leaves_no_job_behind(tmp_path, monkeypatch):
+    started, never = tmp_path / "started", tmp_path / "never"
+    job = Task(partial(running, started), never.is_file)
+
+    def stop() -> None:
+        while not (started.is_file() and started.read_text()):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(ablations, "compare", lambda *_: do_all([job], jobs=2))
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        threading.Thread(target=stop).start()
+        assert ablations.main(["--out", str(tmp_path), "--jobs", "2"]) == 130
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
 
 
 @pytest.mark.slow

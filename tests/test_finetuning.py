@@ -275,6 +275,25 @@ def test_a_complete_run_goes_on_when_more_steps_are_asked_for(
     assert run(*again, "--steps", 3) == 0, "fewer than were done: complete"
 
 
+def test_a_run_goes_on_while_what_it_reads_of_its_base_stays_as_it_was(
+    own_examples: Path, model_folder: Path, tmp_path: Path, capsys
+):
+    """So after its own adapter has been shipped with the base, but not after that has been trained."""
+    model, out = tmp_path / "model", tmp_path / "run"
+    shutil.copytree(model_folder, model)
+    command = ("finetune", own_examples, "--out", out, "--resume", "latest", "--rank", 4, *QUICK)
+    assert run(*command, "--model", model, "--steps", 1) == 0
+    shutil.copytree(out / "lora", model / "lora" / "edit")
+    assert run(*command, "--steps", 2) == 0
+    file = next((model / "unet").glob("*.safetensors"))
+    weights = load_file(file)
+    next(iter(weights.values())).add_(1)
+    save_file(weights, file, metadata={"format": "pt"})
+    capsys.readouterr()
+    assert run(*command, "--steps", 3) == 2
+    assert f"the model {model} has changed since this run began" in capsys.readouterr().err
+
+
 def test_a_model_comes_with_adapters_of_its_own(adapted: Path, model_folder: Path, tmp_path: Path, capsys):
     model, before, after = (tmp_path / name for name in ("model", "before", "after"))
     shutil.copytree(model_folder, model)

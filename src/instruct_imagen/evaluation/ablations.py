@@ -18,11 +18,14 @@ import logging
 import math
 import multiprocessing
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -276,7 +279,8 @@ def do_all(tasks: Sequence[Task], jobs: int, deadline: float | None = None) -> b
         while waiting or running:
             left = {} if deadline is None else {"minutes": (deadline - time.monotonic()) / 60}
             stopped = stopped or left.get("minutes", 1) <= 0
-            ready = [] if stopped else [task for task in waiting if task.can_start()][: jobs - len(running)]
+            startable = iter(()) if stopped else (task for task in waiting if task.can_start())
+            ready = list(islice(startable, jobs - len(running)))
             if not ready and not running:
                 break
             for task in ready:
@@ -288,8 +292,9 @@ def do_all(tasks: Sequence[Task], jobs: int, deadline: float | None = None) -> b
                     process = multiprocessing.get_context("spawn").Process(target=_child, args=(task.do, left))
                     process.start()
                     running.append((task, process))
+            if running:
+                wait([process.sentinel for _, process in running])
             for task, process in list(running):
-                process.join(0.2)
                 if not process.is_alive():
                     running.remove((task, process))
                     if process.exitcode:
@@ -365,6 +370,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", default=[*METHODS], metavar="NAME", help="only these methods")
     chosen = parser.parse_args(arguments)
     _log()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that jobs end with it, with their checkpoints
     try:
         preset = get_preset(chosen.preset, chosen.set)
         options = Options(

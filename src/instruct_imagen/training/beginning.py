@@ -29,6 +29,7 @@ from .text_pretraining import train_text_encoder
 from .transplant import can_begin_with, transplanted
 
 DIGEST_FILE = "base.digest"
+_READ_OF_BASE = ("text_encoder", "unet", "vae")
 
 
 class BeginningError(UserError):
@@ -138,7 +139,9 @@ def begin(
 
 
 def _check_unchanged(base: Path, known: Path, processes: Processes) -> None:
-    """A run keeps what it trains only, so the rest must stay as it was when the run began.
+    """A run keeps what it trains only, so the rest of what it reads must stay as it was when the run began.
+
+    The model's own adapters and super-resolution, which it does not read, may change.
 
     Raises:
         BeginningError: in every process, if the base model has other weights now.
@@ -146,7 +149,7 @@ def _check_unchanged(base: Path, known: Path, processes: Processes) -> None:
     changed = False
     if processes.is_main:
         digest = hashlib.blake2b(digest_size=16)
-        for file in sorted(base.rglob("*.safetensors")):
+        for file in sorted(file for part in _READ_OF_BASE for file in (base / part).rglob("*.safetensors")):
             with file.open("rb") as handle:
                 digest.update(hashlib.file_digest(handle, "blake2b").digest())
         changed = known.is_file() and known.read_text().strip() != digest.hexdigest()
