@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from instruct_imagen.data.recipe import TABLE_1
 from instruct_imagen.data.world_tasks import RAW
 from instruct_imagen.evaluation import ablations
 from instruct_imagen.evaluation.ablations import (
@@ -29,7 +30,7 @@ from instruct_imagen.evaluation.ablations import (
 )
 from instruct_imagen.evaluation.bootstrap import average_difference_interval, average_interval, mean_interval
 from instruct_imagen.evaluation.claims import IN_DOMAIN, REWORDED, THREE_CONDITIONS, ZERO_SHOT, check_claims, outcome_of
-from instruct_imagen.evaluation.methods import METHODS, plan
+from instruct_imagen.evaluation.methods import METHODS, SINGLE_TASKS, plan
 from instruct_imagen.evaluation.paper import TABLE_3, TABLE_4, TABLE_4_AVERAGES
 from instruct_imagen.evaluation.report import build, main
 from instruct_imagen.evaluation.report_pages import Figure, Section, Table, html_page, markdown
@@ -87,11 +88,27 @@ def test_budgets_are_equal():
     assert examples_seen(preset.stages, pretrain.steps + 1) == pretrain.steps * pretrain.batch_size + stage1.batch_size
     assert stage1.batch_size == stage2.batch_size, "one stage's steps are worth the other's"
     for name, run in runs.items():
+        if name.endswith("_share"):
+            continue
         steps = sum(stage.steps for stage in run.preset.stages)
         expected = {"base": pretrain.steps, "stage1": pretrain.steps + stage1.steps}
         assert steps == expected.get(name, pretrain.steps + stage1.steps + stage2.steps), name
         assert run.parent == "" or run.parent in list(runs)[: list(runs).index(name)]
-    assert len([name for name in runs if name.startswith("single_")]) == 8
+    assert len([name for name in runs if name.startswith("single_")]) == 16
+
+
+def test_short_single_task_models_see_what_the_mixture_holds_of_their_task():
+    preset = get_preset("micro")
+    runs = {run.name: run.preset.stages for run in plan(preset, ["single_task_share", "multi_task"]).runs}
+    whole = runs["multi_task"][1]
+    for task in SINGLE_TASKS:
+        (entry,) = (entry for entry in TABLE_1 if entry.name == task)
+        pretrain, stage = runs[f"single_{task}_share"]
+        assert pretrain == preset.stages[0]
+        assert stage.steps == pytest.approx(entry.ratio * whole.steps, abs=1)
+        assert (1 - stage.ema_decay) * stage.steps == pytest.approx((1 - whole.ema_decay) * whole.steps), task
+        assert stage.warmup_steps < stage.steps
+        assert stage.batch_size == whole.batch_size
 
 
 def test_methods_differ_in_what_they_are_named_for():
@@ -121,7 +138,7 @@ def test_a_part_of_the_methods_needs_a_part_of_the_runs():
     preset = get_preset("micro")
     assert [run.name for run in plan(preset, ["templates_1"]).runs] == ["base", "stage1", "templates_1"]
     assert [method.name for method in plan(preset, ["instruct", "multi_task"]).methods] == ["multi_task", "instruct"]
-    assert len(plan(preset).runs) == 16
+    assert len(plan(preset).runs) == 24
     with pytest.raises(EvaluationError, match="no method 'best'"):
         plan(preset, ["best"])
 

@@ -1,7 +1,7 @@
 """Every model and run by name. A preset is a frozen dataclass; `--set key=value` overrides single fields, typed.
 
 `paper` follows Table 5 and A.2.2; `nano` is what two CPU cores can train and what the project ships; `micro` is small
-enough to train seven times for a comparison; `small` waits for a GPU; `debug` is for tests. The second network of each
+enough to train for a whole comparison; `small` waits for a GPU; `debug` is for tests. The second network of each
 cascade is a run of its own, `nano-sr` and so on: it can be trained before, beside or after the first one, on another
 machine, and each is replaced without the other.
 """

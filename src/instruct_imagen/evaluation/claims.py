@@ -55,6 +55,8 @@ def check_claims(results: Mapping[str, Results]) -> list[Claim]:
     in_domain, zero_shot = averages["in_domain"], averages["zero_shot"]
     gaps = [
         ("instruct", "single_task", IN_DOMAIN, "in-domain average", _gap(in_domain.instruct, in_domain.single_task)),
+        ("instruct", "single_task_share", IN_DOMAIN, "in-domain average", None),
+        ("multi_task", "single_task_share", IN_DOMAIN, "in-domain average", None),
         ("instruct", "multi_task", IN_DOMAIN, "in-domain average", _gap(in_domain.instruct, in_domain.multi_task)),
         ("instruct", "multi_task", ZERO_SHOT, "zero-shot average", _gap(zero_shot.instruct, zero_shot.multi_task)),
         (

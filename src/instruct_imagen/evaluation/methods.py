@@ -4,7 +4,8 @@
 
 A run is a model to train; a method is what the tables name. Every model sees the same pre-training, on bare captions,
 and then as many examples: those of stage 1 where it has one, the rest in stage 2. So a single-task model sees many
-times the examples of its task that the mixture gives to it.
+times the examples of its task that the mixture gives to it; to tell what that is worth, a second set of single-task
+models, a departure from the paper, sees just as many of them as the mixture holds.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..data.recipe import DataRecipe, MixtureEntry
+from ..data.recipe import TABLE_1, DataRecipe, MixtureEntry
 from ..data.world_tasks import RAW
 from ..presets import ContextPlaces, Preset, StageConfig
 from .suites import EvaluationError, get_suite
@@ -68,6 +69,12 @@ METHODS: Mapping[str, Method] = {
             "single_task",
             "single-task models",
             {task: f"single_{task}" for task in SINGLE_TASKS},
+            suites=("in_domain",),
+        ),
+        Method(
+            "single_task_share",
+            "single-task models, no more examples than in the mixture",
+            {task: f"single_{task}_share" for task in SINGLE_TASKS},
             suites=("in_domain",),
         ),
         Method("multi_task", "multi-task, no instructions", {"": "multi_task"}),
@@ -127,6 +134,8 @@ def plan(preset: Preset, names: Collection[str] = tuple(METHODS)) -> Plan:
     for task in SINGLE_TASKS:
         alone = DataRecipe(stage2=(MixtureEntry(task, 1.0),), num_templates=RAW)
         runs.append(Run(f"single_{task}", stages(pretrain, longer, data=alone), BASE))
+        short = _shortened(longer, share_in_mixture(task))
+        runs.append(Run(f"single_{task}_share", stages(pretrain, short, data=alone), BASE))
     methods = tuple(method for method in METHODS.values() if method.name in names)
     return Plan(tuple(_needed(runs, methods)), methods)
 
@@ -138,6 +147,24 @@ def _needed(runs: Sequence[Run], methods: Sequence[Method]) -> list[Run]:
         if run.name in names and run.parent:
             names.add(run.parent)
     return [run for run in runs if run.name in names]
+
+
+def share_in_mixture(task: str) -> float:
+    """Share of a task in Table 1's mixture, in (0, 1)."""
+    ratios = {entry.name: entry.ratio for entry in TABLE_1}
+    return ratios[task] / sum(ratios.values())
+
+
+def _shortened(stage: StageConfig, share: float) -> StageConfig:
+    """A stage of a share of the steps; what is counted in steps becomes shorter with it, its moving average, too."""
+    steps = max(1, round(share * stage.steps))
+    return replace(
+        stage,
+        steps=steps,
+        warmup_steps=round(share * stage.warmup_steps),
+        decay_steps=round(share * stage.decay_steps),
+        ema_decay=max(0.0, 1 - (1 - stage.ema_decay) * stage.steps / steps),
+    )
 
 
 def _with_places(preset: Preset, places: ContextPlaces) -> Preset:
