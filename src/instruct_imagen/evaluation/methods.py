@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..data.recipe import TABLE_1, DataRecipe, MixtureEntry
+from ..data.recipe import DataRecipe, MixtureEntry
 from ..data.world_tasks import RAW
 from ..presets import ContextPlaces, Preset, StageConfig
 from .suites import EvaluationError, get_suite
@@ -131,10 +131,11 @@ def plan(preset: Preset, names: Collection[str] = tuple(METHODS)) -> Plan:
         Run("instruct_middle", middle, BASE),
         *(Run(f"templates_{n}", stages(*preset.stages, data=DataRecipe(num_templates=n)), STAGE_1) for n in (10, 1)),
     ]
+    ratios = {entry.name: entry.ratio for entry in preset.data.stage2}
     for task in SINGLE_TASKS:
         alone = DataRecipe(stage2=(MixtureEntry(task, 1.0),), num_templates=RAW)
         runs.append(Run(f"single_{task}", stages(pretrain, longer, data=alone), BASE))
-        short = _shortened(longer, share_in_mixture(task))
+        short = _shortened(longer, ratios[task] / sum(ratios.values()))
         runs.append(Run(f"single_{task}_share", stages(pretrain, short, data=alone), BASE))
     methods = tuple(method for method in METHODS.values() if method.name in names)
     return Plan(tuple(_needed(runs, methods)), methods)
@@ -147,12 +148,6 @@ def _needed(runs: Sequence[Run], methods: Sequence[Method]) -> list[Run]:
         if run.name in names and run.parent:
             names.add(run.parent)
     return [run for run in runs if run.name in names]
-
-
-def share_in_mixture(task: str) -> float:
-    """Share of a task in Table 1's mixture, in (0, 1)."""
-    ratios = {entry.name: entry.ratio for entry in TABLE_1}
-    return ratios[task] / sum(ratios.values())
 
 
 def _shortened(stage: StageConfig, share: float) -> StageConfig:
