@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from threading import Thread
 
 import pytest
 from cluster_corpus import CONFIG, files_of, write_corpus
+from ray_cluster import ray, two_nodes
 
 from instruct_imagen.data.pairs import list_units
 from instruct_imagen.data.report import DataError
@@ -19,8 +19,6 @@ from instruct_imagen.retrieval.builder import build_clusters
 from instruct_imagen.retrieval.engines import LocalEngine
 from instruct_imagen.retrieval.quality import BasicQuality
 from instruct_imagen.retrieval.ray_engine import RayEngine
-
-ray = pytest.importorskip("ray")
 
 
 @dataclass(frozen=True)
@@ -43,18 +41,8 @@ class SlowQuality(BasicQuality):
 
 @pytest.fixture
 def cluster(monkeypatch):
-    """A head without processors, and two nodes with one each."""
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setenv("RAY_health_check_period_ms", "500")
-    monkeypatch.setenv("RAY_health_check_failure_threshold", "3")
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 10**8})
-    nodes = [found.add_node(num_cpus=1, object_store_memory=10**8) for _ in range(2)]
-    ray.init(address=found.address, log_to_driver=False, logging_level="error")
-    yield found, nodes
-    ray.shutdown()
-    found.shutdown()
+    with two_nodes(monkeypatch, Path(__file__).parent) as found:
+        yield found
 
 
 @pytest.mark.slow

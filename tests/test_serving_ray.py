@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +12,13 @@ from pathlib import Path
 import httpx2
 import pytest
 from PIL import Image
+from ray_cluster import two_nodes
 from serving_support import MODEL, data_url, difference, picture, png, reference_picture
 
 from instruct_imagen.instruction import Instruction
 from instruct_imagen.serving.provenance import read_provenance
 from instruct_imagen.serving.settings import Limits, ServerError, ServerSettings
 
-ray = pytest.importorskip("ray")
 pytest.importorskip("ray.serve", exc_type=ImportError)
 
 NUM_REQUESTS, CONCURRENCY, STEPS, SIZE = 60, 12, 40, 32
@@ -34,24 +33,14 @@ def free_port() -> int:
 
 @pytest.fixture
 def cluster(monkeypatch):
-    """A head without processors, and two nodes with one each."""
     from ray import serve
-    from ray.cluster_utils import Cluster
 
-    paths = [str(Path(__file__).parents[1] / "src"), os.environ.get("PYTHONPATH", "")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     for name in ("READY_CHECK", "HEALTH_CHECK"):
         monkeypatch.setenv(f"RAY_SERVE_PROXY_{name}_TIMEOUT_S", "60")  # a busy machine is no broken one
     monkeypatch.setenv("RAY_worker_niceness", "0")
-    monkeypatch.setenv("RAY_health_check_period_ms", "500")
-    monkeypatch.setenv("RAY_health_check_failure_threshold", "3")
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 10**8})
-    nodes = [found.add_node(num_cpus=1, object_store_memory=10**8) for _ in range(2)]
-    ray.init(address=found.address, log_to_driver=False, logging_level="error")
-    yield found, nodes
-    serve.shutdown()
-    ray.shutdown()
-    found.shutdown()
+    with two_nodes(monkeypatch, Path(__file__).parents[1] / "src") as found:
+        yield found
+        serve.shutdown()
 
 
 def num_replicas() -> int:
