@@ -140,7 +140,7 @@ def _aim(model: Results, name: str, tasks: Sequence[str]) -> Claim:
     aim, ours, interval = AIMS[name], model.average(tasks), model.average_interval(tasks)
     outcome = outcome_of(interval, aim)
     ceiling, floor = model.average_of("ceiling_at_size", tasks), model.average_of("floor", tasks)
-    text = f"“{model.title}” reaches a {name} average of {aim:.2f}"
+    text = f"“{model.title}” reaches {aim:.2f} in the {name} average"
     sentence = (
         f"That {text} {outcome}: it is {ours:.2f} (95 % interval {interval[0]:.2f} to {interval[1]:.2f}), "
         f"{abs(ours - aim):.2f} {'above' if ours >= aim else 'below'} the aim, between a floor of {floor:.2f} and a "

@@ -53,7 +53,7 @@ def _png(figure: Any) -> bytes:
 def bars(results: Sequence[Results], tasks: Sequence[str], title: str) -> bytes:
     """O of each method on each task with its 95 % interval; floor and ceiling at the model's size as lines."""
     plt = _pyplot()
-    figure, axes = plt.subplots(figsize=(max(6.0, 1.1 * len(tasks) + 2), 4))
+    figure, axes = plt.subplots(figsize=(max(6.0, 1.1 * len(tasks) + 2), 4.6), layout="constrained")
     width = 0.8 / max(1, len(results))
     for number, result in enumerate(results):
         places = [k for k, task in enumerate(tasks) if task in result.o]
@@ -71,14 +71,14 @@ def bars(results: Sequence[Results], tasks: Sequence[str], title: str) -> bytes:
     axes.set_ylim(0, 1)
     axes.set_ylabel("O = √(SC · PQ)")
     axes.set_title(title)
-    axes.legend(fontsize=8, ncols=2)
+    figure.legend(fontsize=8, ncols=2, loc="outside lower center")
     return _png(figure)
 
 
 def line(points: Mapping[str, Mapping[float, tuple[float, float, float]]], xlabel: str, title: str) -> bytes:
     """Lines of means with intervals: for each label, x to (mean, low, high)."""
     plt = _pyplot()
-    figure, axes = plt.subplots(figsize=(6, 3.6))
+    figure, axes = plt.subplots(figsize=(6, 4.4), layout="constrained")
     for number, (label, values) in enumerate(points.items()):
         xs = sorted(values)
         means, lows, highs = (np.array([values[x][part] for x in xs]) for part in range(3))
@@ -91,14 +91,16 @@ def line(points: Mapping[str, Mapping[float, tuple[float, float, float]]], xlabe
             color=_COLOURS[number % len(_COLOURS)],
             label=label,
         )
-    axes.set_xticks(sorted({x for values in points.values() for x in values}))
-    if max(x for values in points.values() for x in values) >= 20:
+    ticks = sorted({x for values in points.values() for x in values})
+    if ticks[-1] >= 20:
         axes.set_xscale("log")
-    axes.set_ylim(0, 1)
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
     axes.set_xlabel(xlabel)
     axes.set_ylabel("O")
     axes.set_title(title)
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, ncols=2, loc="outside lower center")
     return _png(figure)
 
 
@@ -116,7 +118,7 @@ def picture_grid(cases: Sequence[SuiteCase], results: Sequence[Results], task: s
             draw.text((_TEXT_PX + k * step, 2 + 12 * row), words, fill="#205080", font=font)
     for row, case in enumerate(cases):
         y = top + row * step
-        for number, words in enumerate(wrapped(case.instruction.text, font, _TEXT_PX - 4)[:7]):
+        for number, words in enumerate(wrapped(case.instruction.text, font, _TEXT_PX - 12)[:7]):
             draw.text((4, y + 13 * number), words, fill="black", font=font)
         pictures: list[Image.Image | None] = [reference.image for reference in case.instruction.references]
         pictures += [None] * (columns - len(pictures))

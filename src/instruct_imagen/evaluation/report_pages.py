@@ -62,7 +62,7 @@ h1, h2 { line-height: 1.2 } h2 { margin-top: 2.5rem; border-bottom: 1px solid #c
 .scroll { overflow-x: auto } table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums }
 caption { text-align: left; font-weight: 600; padding: 0.5rem 0 }
 th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top }
-th:first-child, td:first-child { text-align: left }
+td { white-space: nowrap } th:first-child, td:first-child { text-align: left; white-space: normal }
 .note { color: #555; font-size: 0.9rem } figure { margin: 1rem 0 } img { max-width: 100%; height: auto }
 figcaption { color: #444; font-size: 0.9rem }
 """
