@@ -51,22 +51,26 @@ def _png(figure: Any) -> bytes:
 
 
 def bars(results: Sequence[Results], tasks: Sequence[str], title: str) -> bytes:
-    """O of each method on each task with its 95 % interval; floor and ceiling at the model's size as lines."""
+    """O of each method on each task with its 95 % interval; floor and ceiling at the model's size as lines.
+
+    Methods that have none of the tasks are left out; the others keep the colours they would have beside them.
+    """
     plt = _pyplot()
     figure, axes = plt.subplots(figsize=(max(6.0, 1.1 * len(tasks) + 2), 4.6), layout="constrained")
-    width = 0.8 / max(1, len(results))
-    for number, result in enumerate(results):
+    shown = [(k, result) for k, result in enumerate(results) if any(task in result.o for task in tasks)]
+    width = 0.8 / max(1, len(shown))
+    for number, (colour, result) in enumerate(shown):
         places = [k for k, task in enumerate(tasks) if task in result.o]
         means = np.array([result.o[tasks[k]].mean() for k in places])
         intervals = np.array([mean_interval(result.o[tasks[k]]) for k in places]).reshape(-1, 2)
-        across = np.array(places) + (number - 0.5 * (len(results) - 1)) * width
+        across = np.array(places) + (number - 0.5 * (len(shown) - 1)) * width
         error = np.abs(intervals.T - means)
-        axes.bar(across, means, width, yerr=error, color=_COLOURS[number % len(_COLOURS)], label=result.title)
-    for field, colour, label in (("floor", "#aa0000", "floor"), ("ceiling_at_size", "#444444", "ceiling at this size")):
+        axes.bar(across, means, width, yerr=error, color=_COLOURS[colour % len(_COLOURS)], label=result.title)
+    for field, ink, label in (("floor", "#aa0000", "floor"), ("ceiling_at_size", "#444444", "ceiling at this size")):
         for k, task in enumerate(tasks):
             score: Any = next((r.task(task) for r in results if r.task(task) is not None), None)
             if score is not None:
-                axes.hlines(score[field], k - 0.45, k + 0.45, color=colour, linestyle=":", label=None if k else label)
+                axes.hlines(score[field], k - 0.45, k + 0.45, color=ink, linestyle=":", label=None if k else label)
     axes.set_xticks(range(len(tasks)), [task.replace("_", "\n") for task in tasks])
     axes.set_ylim(0, 1)
     axes.set_ylabel("O = √(SC · PQ)")
